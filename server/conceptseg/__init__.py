@@ -1,0 +1,3 @@
+"""ConceptSeg: unsupervised tissue concepts for QuPath."""
+
+__version__ = "0.1.0"

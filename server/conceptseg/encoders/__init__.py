@@ -1,0 +1,1 @@
+"""Frozen encoders: registry, weights, feature maps."""

@@ -1,0 +1,1 @@
+"""Feature maps to activations: exact non-negative least squares, fitting, dictionaries."""

@@ -1,0 +1,1 @@
+"""Label maps to one planar coverage of polygons."""

@@ -1,0 +1,1 @@
+"""What QuPath reads and writes."""
