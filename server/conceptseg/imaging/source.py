@@ -1,0 +1,183 @@
+"""The pixels of a region on its analysis grid: what the pipeline reads."""
+
+from __future__ import annotations
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+from conceptseg.domain.errors import InvalidRequestError, MissingPixelSizeError
+from conceptseg.domain.region import PixelGrid, Region
+from conceptseg.imaging.levels import Rgb
+from conceptseg.imaging.reader import ImageReader
+
+_log = logging.getLogger(__name__)
+
+_SNAP = 0.02
+"""Within 2 % of a whole level the pixels are taken as they are: scanners that call themselves 0.25 µm differ
+by as much, and encoders were trained across all of them."""
+
+_COARSEST = 4.0
+"""An image with pixels up to 4 times larger than the encoder expects is analysed at its own pixel size."""
+
+
+class PixelSource(Protocol):
+    """Pixels on an analysis grid."""
+
+    @property
+    def name(self) -> str:
+        """What messages call the image."""
+
+    @property
+    def grid(self) -> PixelGrid:
+        """Where the output pixels lie in the image."""
+
+    def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
+        """Read a block; see `RegionSource.read`."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionSource:
+    """A region of an image on its analysis grid.
+
+    Attributes:
+        reader: The image; it belongs to the caller, who closes it.
+        grid: The output pixels.
+    """
+
+    reader: ImageReader
+    grid: PixelGrid
+
+    @property
+    def name(self) -> str:
+        """What messages call the image."""
+        return self.reader.name
+
+    def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
+        """Read a block of output pixels.
+
+        Args:
+            x: Left edge in output px relative to the grid's top-left; may be negative or beyond the grid.
+            y: Top edge in output px.
+            width: Output px per row.
+            height: Output px per column.
+
+        Returns:
+            uint8 (height, width, 3) RGB, writable. Beyond the region the slide's own pixels; beyond the slide
+            its nearest edge pixel. The same pixel whatever the block it is read in.
+
+        Raises:
+            ImageError: the file is damaged.
+        """
+        grid = self.grid
+        return self.reader.read(
+            x=grid.region.x + x * grid.scale_x,
+            y=grid.region.y + y * grid.scale_y,
+            width=width,
+            height=height,
+            scale_x=grid.scale_x,
+            scale_y=grid.scale_y,
+        )
+
+
+def open_region(
+    reader: ImageReader,
+    *,
+    region: Region | None,
+    pixel_size_um: float,
+    image_pixel_size_um: float | None = None,
+) -> RegionSource:
+    """Choose the analysis grid of a region.
+
+    The downsample is ``pixel_size_um`` over the image's own pixel size. Within 2 % of 1, 2, 4, 8 … it becomes
+    exactly that, and ``grid.pixel_size_um`` says what the pixels really are. An image with larger pixels than
+    asked is analysed as it is, up to 4 times larger; ``grid.pixel_size_um`` again says so.
+
+    Args:
+        reader: The image.
+        region: In full-resolution px; None for the whole image.
+        pixel_size_um: µm per output px that the encoder expects.
+        image_pixel_size_um: µm per full-resolution px. It wins over the file's calibration, however much the
+            two differ: who gives it knows that the file is wrong.
+
+    Raises:
+        MissingPixelSizeError: neither the file nor the caller gives a pixel size.
+        RegionError: the region is not inside the image.
+        InvalidRequestError: a pixel size that is not positive, an image more than 4 times too coarse, or a
+            z-slice or time point other than the first.
+    """
+    _require_positive(pixel_size_um, what="the encoder's pixel size")
+    full_pixel_size_um = image_pixel_size_um if image_pixel_size_um is not None else reader.pixel_size_um
+    if full_pixel_size_um is None:
+        raise MissingPixelSizeError(
+            f"{reader.name} carries no pixel size. Give the µm per full-resolution pixel with "
+            "--pixel-size-um (about 0.25 for a 40x scan, 0.5 for 20x), or set it in QuPath's Image tab."
+        )
+    _require_positive(full_pixel_size_um, what=f"the pixel size of {reader.name}")
+    if region is None:
+        region = Region(x=0, y=0, width=reader.width, height=reader.height)
+    region.require_inside(reader.width, reader.height, of=reader.name)
+    if region.z or region.t:
+        raise InvalidRequestError(
+            f"{reader.name}: only the first z-slice and time point can be read from a file, "
+            f"got z={region.z}, t={region.t}. Run it from QuPath, which sends the pixels of any plane."
+        )
+    downsample = _downsample(
+        pixel_size_um / full_pixel_size_um, reader.name, pixel_size_um, full_pixel_size_um
+    )
+    grid = PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full_pixel_size_um)
+    return RegionSource(reader=reader, grid=grid)
+
+
+def thumbnail(source: RegionSource, *, max_px: int) -> Rgb:
+    """The whole region as a small picture, with bounded memory whatever the region's size.
+
+    Args:
+        source: The region.
+        max_px: Longest side of the picture in px.
+
+    Returns:
+        uint8 (h, w, 3) RGB with max(h, w) <= max_px and the region's proportions; never larger than the grid.
+    """
+    if max_px < 1:
+        raise InvalidRequestError(f"Expected a thumbnail of at least 1 px, got {max_px}.")
+    grid = source.grid
+    shrink = max(1.0, max(grid.width, grid.height) / max_px)
+    width, height = max(1, round(grid.width / shrink)), max(1, round(grid.height / shrink))
+    # The reader takes the coarsest level that is fine enough and works in bands of bounded size.
+    return source.reader.read(
+        x=grid.region.x,
+        y=grid.region.y,
+        width=width,
+        height=height,
+        scale_x=grid.region.width / width,
+        scale_y=grid.region.height / height,
+    )
+
+
+def _downsample(wanted: float, name: str, pixel_size_um: float, full_pixel_size_um: float) -> float:
+    if wanted < 1 / _COARSEST:
+        raise InvalidRequestError(
+            f"{name} has {full_pixel_size_um:g} µm per pixel; the encoder expects {pixel_size_um:g} µm and "
+            f"has nothing to see in pixels more than {_COARSEST:g} times larger. Scan at a higher "
+            "magnification, choose an encoder for larger pixels, or correct a wrong calibration with "
+            "--pixel-size-um."
+        )
+    nearest_level = 2.0 ** max(0, round(math.log2(wanted)))
+    if abs(wanted / nearest_level - 1) <= _SNAP:
+        return nearest_level
+    if wanted < 1:
+        _log.warning(
+            "%s has %.3g µm per pixel, larger than the %.3g µm the encoder expects; analysed as it is.",
+            name,
+            full_pixel_size_um,
+            pixel_size_um,
+        )
+        return 1.0
+    return wanted
+
+
+def _require_positive(value: float, *, what: str) -> None:
+    if not (math.isfinite(value) and value > 0):
+        raise InvalidRequestError(f"Expected {what} to be > 0 µm, got {value}.")
