@@ -1,0 +1,276 @@
+"""GeoJSON as QuPath reads and writes it.
+
+What QuPath's importer (0.5 to 0.7) needs, and why the features look as they do: a classification must have
+both ``name`` and ``color``; ``measurements`` is an object of numbers; ``metadata`` takes strings only; a
+``plane`` inside the geometry carries z and t; ids that are UUIDs are kept. Coordinates are pixels, not
+longitude and latitude.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import MultiPolygon, Polygon
+
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.files import replacing
+from conceptseg.domain.polygons import ConceptPolygon
+from conceptseg.pipeline.result import SegmentationResult
+
+DECIMALS = 2
+"""QuPath snaps imported coordinates to hundredths of a pixel and exports two decimals: more would be lost."""
+
+_SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")  # QuPath chooses its importer by these
+_POLYGONS_PER_CHUNK = 2000  # bounds the memory at a few MB; larger chunks are not faster
+_OBJECT_IDS = uuid.UUID("6c5d2a0e-2f6b-5f0c-9b60-8f6a0f0a1f3b")  # namespace of object ids, any fixed value
+
+
+def write_geojson(path: Path, result: SegmentationResult) -> None:
+    """Write the polygons of ``result`` as a FeatureCollection that QuPath imports as classified annotations.
+
+    Args:
+        path: Ends in ``.geojson`` or ``.json``, and ``.gz`` after that if it shall be compressed.
+        result: What to write; without polygons the collection is empty.
+
+    Raises:
+        InvalidRequestError: the suffix is another one, which QuPath would not read.
+        OutputError: the file cannot be written; an existing file stays as it was.
+    """
+    path = Path(path)
+    if not path.name.lower().endswith(_SUFFIXES):
+        raise InvalidRequestError(
+            f"Cannot write GeoJSON to {path}: expected a name in {', '.join(_SUFFIXES)}."
+        )
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".gz":
+            # No name and time inside, so that equal results make equal files.
+            with temporary.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as compressed:
+                compressed.writelines(feature_collection(result))
+        else:
+            with temporary.open("wb") as plain:
+                plain.writelines(feature_collection(result))
+
+
+def feature_collection(result: SegmentationResult) -> Iterator[bytes]:
+    """The polygons of ``result`` as a GeoJSON FeatureCollection, piece by piece.
+
+    Every feature is a locked annotation, as those that QuPath's own pixel classifier makes, with an id that
+    is the same for the same run and position. Measurements that are not finite are left out: JSON has none.
+
+    Args:
+        result: What to write. Coordinates are full-resolution px and end up with at most 2 decimals; the few
+            polygons that rounding would spoil are repaired on that grid, or keep more decimals.
+
+    Yields:
+        Consecutive pieces of one ASCII document.
+
+    Raises:
+        InvalidRequestError: a polygon has coordinates that are not finite.
+    """
+    writer = _FeatureWriter(result)
+    yield b'{"type":"FeatureCollection","features":['
+    separator = "\n"
+    for start in range(0, len(result.polygons), _POLYGONS_PER_CHUNK):
+        features = writer.features(start, result.polygons[start : start + _POLYGONS_PER_CHUNK])
+        yield (separator + ",\n".join(features)).encode("ascii")
+        separator = ",\n"
+    yield b"\n]}\n"
+
+
+class _FeatureWriter:
+    """Builds features as strings; what all features of a run or of a concept share is built once."""
+
+    def __init__(self, result: SegmentationResult) -> None:
+        self._run_id = result.run_id
+        region = result.label_map.grid.region
+        # QuPath's channel -1 means all channels.
+        plane = {"c": -1, "z": region.z, "t": region.t} if region.z or region.t else None
+        self._plane = f',"plane":{_json(plane)}' if plane else ""
+        self._properties = {
+            summary.concept_class.concept: '"objectType":"annotation","isLocked":true,"classification":'
+            + _json(
+                {"name": summary.concept_class.name, "color": [int(c) for c in summary.concept_class.colour]}
+            )
+            + ',"metadata":'
+            + _json(
+                {
+                    "conceptseg.run": result.run_id,
+                    "conceptseg.dictionary": result.dictionary,
+                    "conceptseg.concept": str(summary.concept_class.concept),
+                }
+            )
+            for summary in result.concepts
+        }
+
+    def features(self, first: int, polygons: Sequence[ConceptPolygon]) -> Iterator[str]:
+        """One feature per polygon; the first has the index ``first`` in the result."""
+        outlines = _coordinates([p.polygon for p in polygons], first=first)
+        for index, (polygon, outline) in enumerate(zip(polygons, outlines, strict=True), start=first):
+            finite = {name: float(v) for name, v in polygon.measurements.items() if math.isfinite(v)}
+            yield (
+                f'{{"type":"Feature","id":"{uuid.uuid5(_OBJECT_IDS, f"{self._run_id}/{index}")}",'
+                f'"geometry":{{"type":"Polygon","coordinates":{outline}{self._plane}}},'
+                f'"properties":{{{self._properties[polygon.concept]},"measurements":{_json(finite)}}}}}'
+            )
+
+
+def _coordinates(polygons: Sequence[Polygon], *, first: int) -> Iterator[str]:
+    """The rings of each polygon as JSON, exterior first, closed; ``first`` is the first polygon's index."""
+    _, exact, (ring_starts, polygon_starts) = shapely.to_ragged_array(
+        np.asarray(polygons, object), include_z=False
+    )
+    if not np.isfinite(exact).all():
+        broken = next(i for i, p in enumerate(polygons) if not np.isfinite(shapely.get_coordinates(p)).all())
+        raise InvalidRequestError(f"Polygon {first + broken} has coordinates that are not finite numbers.")
+    rounded = np.round(exact, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    offsets = (ring_starts, polygon_starts)
+    sound = shapely.is_valid(shapely.from_ragged_array(shapely.GeometryType.POLYGON, rounded, offsets))
+    for index, polygon in enumerate(polygons):
+        if sound[index]:
+            bounds = ring_starts[polygon_starts[index] : polygon_starts[index + 1] + 1].tolist()
+            yield _rings([rounded[start:end] for start, end in pairwise(bounds)])
+        else:
+            yield _repaired(polygon)
+
+
+def _rings(rings: Sequence[NDArray[np.float64]], *, number: str = "%.12g") -> str:
+    # One format operation per ring: far faster than one per coordinate. 12 digits hold the largest slide with
+    # two decimals, and leave out trailing zeros.
+    template = f"[{number},{number}],"
+    return (
+        "[" + ",".join("[" + (template * len(r))[:-1] % tuple(r.ravel().tolist()) + "]" for r in rings) + "]"
+    )
+
+
+def _repaired(polygon: Polygon) -> str:
+    """Coordinates of a polygon that plain rounding makes invalid or empty."""
+    snapped = shapely.set_precision(polygon, 10.0**-DECIMALS)
+    if isinstance(snapped, Polygon) and not snapped.is_empty:
+        rings = [
+            np.round(shapely.get_coordinates(r), DECIMALS) + 0.0
+            for r in (snapped.exterior, *snapped.interiors)
+        ]
+        if shapely.is_valid(Polygon(rings[0], rings[1:])):
+            return _rings(rings)
+    # It vanishes or falls apart on the grid of hundredths: 17 digits are the number itself.
+    return _rings(
+        [shapely.get_coordinates(r) for r in (polygon.exterior, *polygon.interiors)], number="%.17g"
+    )
+
+
+# Escaped to ASCII: names with any character survive whatever encoding a reader assumes.
+_json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
+
+
+def read_geojson_roi(path: Path) -> Polygon | MultiPolygon:
+    """Read the area to analyse from a GeoJSON file, as QuPath exports it.
+
+    Args:
+        path: A geometry, a Feature, a FeatureCollection, or a list of these; ``.gz`` is decompressed.
+
+    Returns:
+        The union of all polygons, in full-resolution px.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, is not JSON, or has no polygon; a feature is a point or
+            a line, is malformed, or crosses itself.
+    """
+    path = Path(path)
+    polygons: list[Polygon] = []
+    for number, feature in enumerate(_features(_load(path)), start=1):
+        properties = feature.get("properties")
+        name = properties.get("name") if isinstance(properties, dict) else None
+        label = f"{path}: feature {number}" + (f" ({name})" if name else "")
+        geometry = (
+            feature["geometry"] if feature.get("type") == "Feature" and "geometry" in feature else feature
+        )
+        polygons.extend(_polygons(geometry, label))
+    if not polygons:
+        raise InvalidRequestError(f"{path} contains no polygon. {_HOW_TO_EXPORT}")
+    return cast("Polygon | MultiPolygon", shapely.union_all(polygons))
+
+
+_HOW_TO_EXPORT = "Draw an area in QuPath and export it with File ▸ Export objects as GeoJSON."
+
+
+def _load(path: Path) -> object:
+    def refuse(constant: str) -> float:
+        raise ValueError(f"{constant} is not a JSON number")
+
+    try:
+        content = path.read_bytes()
+        if path.suffix.lower() == ".gz":
+            content = gzip.decompress(content)
+        return json.loads(content, parse_constant=refuse)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InvalidRequestError(
+            f"Cannot read {path}: {getattr(error, 'strerror', None) or error}."
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise InvalidRequestError(f"{path} is not JSON: {error}. {_HOW_TO_EXPORT}") from error
+
+
+def _features(document: object) -> Iterator[dict[str, Any]]:
+    """The features, or bare geometries, of a document; older QuPath exported a plain list of features."""
+    if isinstance(document, dict) and document.get("type") == "FeatureCollection":
+        document = document.get("features")
+    for item in document if isinstance(document, list) else [document]:
+        if isinstance(item, dict):
+            if item.get("type") == "FeatureCollection":
+                yield from _features(item)
+            else:
+                yield item
+
+
+def _polygons(geometry: object, label: str) -> Iterator[Polygon]:
+    kind = geometry.get("type") if isinstance(geometry, dict) else None
+    if not isinstance(geometry, dict) or not isinstance(kind, str):
+        raise InvalidRequestError(f"{label} has no geometry. {_HOW_TO_EXPORT}")
+    if kind == "Polygon":
+        yield _polygon(geometry.get("coordinates"), label)
+    elif kind == "MultiPolygon" and isinstance(geometry.get("coordinates"), list):
+        for rings in geometry["coordinates"]:
+            yield _polygon(rings, label)
+    elif kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
+        for part in geometry["geometries"]:
+            yield from _polygons(part, label)
+    else:
+        raise InvalidRequestError(
+            f"{label} is a {kind}, not an area. Export only areas (rectangles, ellipses, polygons, brush "
+            "strokes), or delete this object from the file."
+        )
+
+
+def _polygon(rings: object, label: str) -> Polygon:
+    try:
+        exterior, *interiors = [_ring(ring) for ring in cast("list[object]", rings)]
+    except (TypeError, ValueError) as error:
+        raise InvalidRequestError(
+            f"{label} has malformed coordinates: expected rings of at least four finite [x, y] points."
+        ) from error
+    polygon = Polygon(exterior, interiors)
+    if not polygon.is_valid:
+        raise InvalidRequestError(
+            f"{label} is not a valid area: {shapely.is_valid_reason(polygon)} (full-resolution px). Outlines "
+            "must not cross themselves or each other: correct it in QuPath with the brush or wand, then "
+            "export it again."
+        )
+    return polygon
+
+
+def _ring(points: object) -> NDArray[np.float64]:
+    ring = np.asarray(points, np.float64)
+    if ring.ndim != 2 or len(ring) < 4 or ring.shape[1] not in (2, 3) or not np.isfinite(ring).all():
+        raise ValueError(ring.shape)
+    return ring[:, :2]
