@@ -83,12 +83,15 @@ class OpenSlideReader:
         self._blocks: OrderedDict[tuple[int, int, int], Rgb] = OrderedDict()
         self._lock = threading.Lock()
         properties = slide.properties
-        full_width, full_height = slide.level_dimensions[0]
+        # Kept, because after a failed read OpenSlide answers every question with that failure.
+        self._dimensions = slide.level_dimensions
+        self._downsamples = slide.level_downsamples
+        full_width, full_height = self._dimensions[0]
         left, top, self.width, self.height = _bounds(properties, full_width, full_height)
         self.pixel_size_um = _pixel_size_um(properties)
         self._background = _background(properties)
         self._levels = []
-        for width, height in slide.level_dimensions:
+        for width, height in self._dimensions:
             downsample_x = level_downsample(full=full_width, level=width)
             downsample_y = level_downsample(full=full_height, level=height)
             x, y = left / downsample_x, top / downsample_y
@@ -113,7 +116,7 @@ class OpenSlideReader:
         )
 
     def _box(self, level: int, x0: int, y0: int, x1: int, y1: int) -> Rgb:
-        downsample = self._slide.level_downsamples[level]
+        downsample = self._downsamples[level]
         if downsample == math.floor(downsample):
             return self._region(level, x0 * int(downsample), y0 * int(downsample), x1 - x0, y1 - y0)
         # OpenSlide takes positions as whole full-resolution px and shifts by the fraction of a level px that
@@ -133,8 +136,8 @@ class OpenSlideReader:
             if key in self._blocks:
                 self._blocks.move_to_end(key)
                 return self._blocks[key]
-        downsample = self._slide.level_downsamples[level]
-        level_width, level_height = self._slide.level_dimensions[level]
+        downsample = self._downsamples[level]
+        level_width, level_height = self._dimensions[level]
         block = self._region(
             level,
             round(left * downsample),
