@@ -1,0 +1,135 @@
+"""Learning concepts: non-negative factorization of one region, k-means over many."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.decomposition import non_negative_factorization
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.progress import IsCancelled, never_cancelled, stop_if
+
+_TINY = 1e-12
+
+
+def learn_nmf(
+    tokens: Tensor,
+    *,
+    n_concepts: int,
+    seed: int = 0,
+    max_iterations: int = 300,
+    tolerance: float = 1e-4,
+    cancelled: IsCancelled = never_cancelled,
+) -> NDArray[np.float32]:
+    """Factorize tokens into non-negative activations times non-negative concepts, X ~ A D.
+
+    Hierarchical alternating least squares (Cichocki & Phan, IEICE Trans. 2009): every column of A and every row of
+    D in turn is set to its exact non-negative optimum, so the error never grows. Starts from random tokens.
+
+    Args:
+        tokens: (n_tokens, channels), >= 0, on any device.
+        n_concepts: Rows of D to learn.
+        seed: Chooses the starting tokens.
+        max_iterations: Bound on sweeps over all concepts.
+        tolerance: Stops when a sweep lowers the error by less than this share of the first sweep's error.
+        cancelled: Asked once per sweep.
+
+    Returns:
+        (n_concepts, channels) float32, rows of length 1 (a concept nothing uses is a row of zeros).
+
+    Raises:
+        InvalidRequestError: fewer tokens than concepts.
+    """
+    _require_enough(len(tokens), n_concepts)
+    x = tokens.to(torch.float32)
+    generator = torch.Generator().manual_seed(seed)
+    concepts = x[torch.randperm(len(x), generator=generator)[:n_concepts].to(x.device)] + 1e-4
+    activations = torch.ones((len(x), n_concepts), device=x.device)
+    energy = float(x.double().square().sum())
+    first = previous = np.inf
+    for _ in range(max_iterations):
+        stop_if(cancelled)
+        gram, correlations = concepts @ concepts.T, x @ concepts.T
+        for c in range(n_concepts):
+            step = (correlations[:, c] - activations @ gram[:, c]) / gram[c, c].clamp(min=_TINY)
+            activations[:, c] = (activations[:, c] + step).clamp(min=0)
+        gram, correlations = activations.T @ activations, activations.T @ x
+        for c in range(n_concepts):
+            step = (correlations[c] - gram[c] @ concepts) / gram[c, c].clamp(min=_TINY)
+            concepts[c] = (concepts[c] + step).clamp(min=0)
+        explained = 2 * (correlations * concepts).double().sum() - (gram * (concepts @ concepts.T)).double().sum()
+        error = energy - float(explained)
+        first = min(first, error) if np.isfinite(first) else error
+        if previous - error < tolerance * first:
+            break
+        previous = error
+    norms = concepts.norm(dim=1, keepdim=True)
+    return (concepts / norms.clamp(min=_TINY)).cpu().numpy()
+
+
+def fit_kmeans(tokens: NDArray[np.float32], *, n_concepts: int, seed: int) -> NDArray[np.float32]:
+    """Mini-batch k-means centres of tokens (n_tokens, channels), (n_concepts, channels) float32, largest first.
+
+    Raises:
+        InvalidRequestError: fewer tokens than concepts.
+    """
+    _require_enough(len(tokens), n_concepts)
+    with warnings.catch_warnings():
+        # Fewer distinct tokens than concepts (blank images): the centres then repeat, which the projection handles.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model = MiniBatchKMeans(n_concepts, random_state=seed, batch_size=4096, n_init=3, max_iter=200).fit(tokens)
+    order = np.argsort(-np.bincount(model.labels_, minlength=n_concepts), kind="stable")
+    centres: NDArray[np.float32] = model.cluster_centers_[order].astype(np.float32)
+    return np.maximum(centres, 0)
+
+
+def nearest_scores(tokens: Tensor, concepts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Cosine similarity of every token (n_tokens, channels) to every concept, (n_tokens, n_concepts) float32.
+
+    Zero tokens and zero concepts are similar to nothing.
+    """
+    directions = torch.from_numpy(np.array(concepts)).to(tokens.device)
+    directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=_TINY)
+    unit = tokens / tokens.norm(dim=1, keepdim=True).clamp(min=_TINY)
+    return (unit @ directions.T).clamp(min=0).cpu().numpy()
+
+
+def match_concepts(learned: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.intp]:
+    """Index of the dictionary concept that is most similar (cosine) to each learned one, (n_learned,)."""
+    return nearest_scores(torch.from_numpy(learned), concepts).argmax(axis=1)
+
+
+def reference_projection(tokens: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The published algorithm: scikit-learn's solver with the reference's arguments, (n_tokens, n_concepts).
+
+    Source: F-SEG (arXiv 2409.05697). Kept for comparison: slow, and it stops before the optimum.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        activations, _, _ = non_negative_factorization(
+            X=tokens,
+            H=np.array(concepts),
+            W=None,
+            n_components=len(concepts),
+            update_H=False,
+            random_state=0,
+            max_iter=10000,
+        )
+    result: NDArray[np.float32] = activations.astype(np.float32)
+    return result
+
+
+def _require_enough(n_tokens: int, n_concepts: int) -> None:
+    if n_concepts < 1:
+        raise InvalidRequestError(f"Expected k >= 1, got {n_concepts}.")
+    if n_tokens < n_concepts:
+        raise InvalidRequestError(
+            f"Expected at least as many tissue tokens as concepts, got {n_tokens} tokens for k = {n_concepts}. "
+            "Choose a smaller --k or a larger region."
+        )

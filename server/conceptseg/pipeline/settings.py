@@ -1,0 +1,50 @@
+"""Everything a user can choose about a segmentation."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from conceptseg.domain.errors import InvalidRequestError
+
+Method = Literal["projection", "learned", "matched", "nearest", "reference"]
+METHODS: tuple[Method, ...] = get_args(Method)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SegmentSettings:
+    """How a region is segmented.
+
+    Attributes:
+        method: ``projection`` (exact non-negative least squares on the dictionary), ``learned`` (k concepts from
+            this region alone), ``matched`` (learned, then the most similar dictionary concept), ``nearest`` (cosine
+            similarity, no factorization), ``reference`` (the published algorithm, slow, for comparison).
+        n_concepts: Concepts to learn, for ``learned`` and ``matched``.
+        seed: Seed of whatever is random in ``learned`` and ``matched``.
+        tile_px: Side of a tile in output px; None for the size the encoder is fastest on. Results do not depend
+            on it where the encoder's receptive field fits its halo.
+        whole_region: Segment background as well, instead of tissue only.
+        min_area_um2: Smaller areas are given to their neighbours. The default is about six tokens of 8 µm.
+        min_hole_area_um2: Smaller holes in the tissue are filled.
+        tolerance_px: How far outlines may move when simplified, in output px; 0 for the exact pixel outlines.
+    """
+
+    method: Method = "projection"
+    n_concepts: int = 8
+    seed: int = 0
+    tile_px: int | None = None
+    whole_region: bool = False
+    min_area_um2: float = 400.0
+    min_hole_area_um2: float = 400.0
+    tolerance_px: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InvalidRequestError(f"Unknown method {self.method!r}. Expected one of {', '.join(METHODS)}.")
+        if not 1 <= self.n_concepts <= 1024:
+            raise InvalidRequestError(f"Expected k from 1 to 1024, got {self.n_concepts}.")
+        for name in ("min_area_um2", "min_hole_area_um2", "tolerance_px"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
