@@ -43,9 +43,7 @@ _FIRST_COLOURS: tuple[Colour, ...] = (
 )
 _SPREAD_COLOURS = 256  # up to here colours are spread as far apart as they go; beyond, they are only distinct
 _LATTICE_LEVELS = 41  # 41³ = 68,921 colours, the smallest cube above 65,535
-_LATTICE_STRIDE = (
-    42_589  # near 41³ / golden ratio and not divisible by 41: a permutation without visible runs
-)
+_LATTICE_STRIDE = 42_589  # near 41³ / golden ratio and not divisible by 41: a permutation without visible runs
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,9 +78,7 @@ def require_class_name(name: str) -> None:
     space, which could silently make one class of two.
     """
     if not name.strip():
-        raise InvalidRequestError(
-            "Expected a class name, got an empty one. Give at least one visible character."
-        )
+        raise InvalidRequestError("Expected a class name, got an empty one. Give at least one visible character.")
     if ":" in name:
         raise InvalidRequestError(
             f"The class name {name!r} contains ':', which QuPath reads as a sub-class. Leave it out."
@@ -118,9 +114,7 @@ def default_classes(n_concepts: int) -> tuple[ConceptClass, ...]:
         raise InvalidRequestError(f"Expected 1 to {MAX_CONCEPTS} concepts, got {n_concepts}.")
     digits = max(2, len(str(n_concepts - 1)))
     colours = _spread_colours() if n_concepts <= _SPREAD_COLOURS else _spread_colours() + _more_colours()
-    return tuple(
-        ConceptClass(concept=k, name=f"Concept {k:0{digits}d}", colour=colours[k]) for k in range(n_concepts)
-    )
+    return tuple(ConceptClass(concept=k, name=f"Concept {k:0{digits}d}", colour=colours[k]) for k in range(n_concepts))
 
 
 def cielab(rgb: ArrayLike) -> NDArray[np.float64]:

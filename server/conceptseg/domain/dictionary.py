@@ -36,7 +36,7 @@ class ConceptDictionary:
         concepts = np.array(self.concepts, dtype=np.float32, order="C")
         if concepts.ndim != 2 or 0 in concepts.shape:
             raise DictionaryError(
-                f"Dictionary {self.identifier}: expected concepts of shape (n_concepts, channels), got {concepts.shape}."
+                f"Dictionary {self.identifier}: expected concepts (n_concepts, channels), got {concepts.shape}."
             )
         if not np.isfinite(concepts).all():
             raise DictionaryError(f"Dictionary {self.identifier}: the concepts contain NaN or infinite values.")

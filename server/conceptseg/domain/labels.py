@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,8 +11,8 @@ from numpy.typing import NDArray
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import PixelGrid
 
-Labels = NDArray[np.uint8] | NDArray[np.uint16]
-"""(height, width); 0 = unlabelled, concept k -> k + 1."""
+Labels = NDArray[np.unsignedinteger[Any]]
+"""(height, width) uint8 or uint16; 0 = unlabelled, concept k -> k + 1."""
 
 
 def label_dtype(n_concepts: int) -> type[np.uint8] | type[np.uint16]:

@@ -33,7 +33,7 @@ class Encoder:
         self.device = device
         # Measured on CPU (README, Benchmarks): channels_last is fastest once batch norms are folded, and a batch
         # whose activations stay in the cache beats a large one.
-        self._features = features.to(device=device, memory_format=torch.channels_last)
+        self._features = features.to(device).to(memory_format=torch.channels_last)
         self._scale = torch.tensor([1 / (255 * s) for s in spec.std], device=device)
         self._shift = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)], device=device)
         window_batch = 64 if device.type == "cuda" else 4
@@ -95,5 +95,5 @@ class Encoder:
             )
         if window is not None and shape[1:3] != (window, window):
             raise InvalidRequestError(
-                f"Encoder {self.spec.identifier} expects windows of {window} × {window} px, got {shape[1]} × {shape[2]}."
+                f"Encoder {self.spec.identifier} expects windows of {window} × {window} px, got {shape[1:3]}."
             )

@@ -35,9 +35,7 @@ class LayerFeatures(nn.Module):
             tapped = model.get_submodule(layer)
         except AttributeError as error:
             names = [name for name, _ in model.named_modules() if name and name.count(".") <= 1]
-            raise EncoderError(
-                f"The model has no layer {layer!r}. Layers include: {', '.join(names[:40])}."
-            ) from error
+            raise EncoderError(f"The model has no layer {layer!r}. Layers include: {', '.join(names[:40])}.") from error
         self.model = model
         self.prefix_tokens = int(getattr(model, "num_prefix_tokens", 0))
         patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
@@ -67,9 +65,7 @@ class LayerFeatures(nn.Module):
         grid_h, grid_w = height // self.patch_px[0], width // self.patch_px[1]
         n, count, channels = tokens.shape
         if count - self.prefix_tokens != grid_h * grid_w:
-            raise EncoderError(
-                f"Expected {self.prefix_tokens} prefix + {grid_h} × {grid_w} tokens, got {count}."
-            )
+            raise EncoderError(f"Expected {self.prefix_tokens} prefix + {grid_h} × {grid_w} tokens, got {count}.")
         return tokens[:, self.prefix_tokens :].reshape(n, grid_h, grid_w, channels)
 
 
@@ -82,7 +78,9 @@ def fold_batch_norm(module: nn.Module) -> None:
     previous: nn.Module | None = None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(previous, nn.Conv2d):
-            previous.weight, bias = fuse_conv_bn_weights(  # type: ignore[assignment]
+            assert child.running_mean is not None
+            assert child.running_var is not None
+            previous.weight, previous.bias = fuse_conv_bn_weights(
                 previous.weight,
                 previous.bias,
                 child.running_mean,
@@ -91,7 +89,6 @@ def fold_batch_norm(module: nn.Module) -> None:
                 child.weight,
                 child.bias,
             )
-            previous.bias = bias
             setattr(module, name, getattr(child, "act", nn.Identity()))
         else:
             fold_batch_norm(child)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import timm
-from timm.layers import SwiGLUPacked
+from timm.layers import SwiGLUPacked  # type: ignore[attr-defined]
 from torch import nn
 
 from conceptseg.domain.errors import EncoderError
-from conceptseg.encoders.spec import EncoderSpec
+from conceptseg.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
 
 _SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
 _BIOPTIMUS_MEAN = (0.707223, 0.578729, 0.703617)
@@ -26,11 +26,10 @@ def _vit(
     gated: bool,
     note: str,
     arguments: dict[str, object],
-    mean: tuple[float, float, float] | None = None,
-    std: tuple[float, float, float] | None = None,
+    mean: tuple[float, float, float] = IMAGENET_MEAN,
+    std: tuple[float, float, float] = IMAGENET_STD,
 ) -> EncoderSpec:
     """A vision transformer that sees 224 px windows; one token around the window is context only."""
-    transform = {} if mean is None or std is None else {"mean": mean, "std": std}
     return EncoderSpec(
         identifier=identifier,
         architecture=architecture,
@@ -45,7 +44,8 @@ def _vit(
         licence=licence,
         gated=gated,
         note=note,
-        **transform,
+        mean=mean,
+        std=std,
     )
 
 

@@ -70,7 +70,8 @@ def learn_nmf(
             break
         previous = error
     norms = concepts.norm(dim=1, keepdim=True)
-    return (concepts / norms.clamp(min=_TINY)).cpu().numpy()
+    learned: NDArray[np.float32] = (concepts / norms.clamp(min=_TINY)).cpu().numpy()
+    return learned
 
 
 def fit_kmeans(tokens: NDArray[np.float32], *, n_concepts: int, seed: int) -> NDArray[np.float32]:
@@ -97,12 +98,14 @@ def nearest_scores(tokens: Tensor, concepts: NDArray[np.float32]) -> NDArray[np.
     directions = torch.from_numpy(np.array(concepts)).to(tokens.device)
     directions = directions / directions.norm(dim=1, keepdim=True).clamp(min=_TINY)
     unit = tokens / tokens.norm(dim=1, keepdim=True).clamp(min=_TINY)
-    return (unit @ directions.T).clamp(min=0).cpu().numpy()
+    scores: NDArray[np.float32] = (unit @ directions.T).clamp(min=0).cpu().numpy()
+    return scores
 
 
 def match_concepts(learned: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.intp]:
     """Index of the dictionary concept that is most similar (cosine) to each learned one, (n_learned,)."""
-    return nearest_scores(torch.from_numpy(learned), concepts).argmax(axis=1)
+    best: NDArray[np.intp] = nearest_scores(torch.from_numpy(learned), concepts).argmax(axis=1)
+    return best
 
 
 def reference_projection(tokens: NDArray[np.float32], concepts: NDArray[np.float32]) -> NDArray[np.float32]:

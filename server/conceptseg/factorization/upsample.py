@@ -118,7 +118,7 @@ def _add_statistics(  # type: ignore[no-untyped-def]
 ):
     """Add each labelled pixel's winning activation, and its share of all activations, to its component."""
     grid_h, grid_w = start.shape
-    height, width = labels.shape
+    width = labels.shape[1]
     half = stride // 2
     for y in range(first_row, last_row):
         cell_i = (y + half) // stride

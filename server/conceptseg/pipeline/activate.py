@@ -108,9 +108,7 @@ class _Run:
             self._progress(Progress(stage=stage, done=done, total=len(self.tiles)))
 
     def builder(self, n_concepts: int) -> ActivationMapBuilder:
-        return ActivationMapBuilder(
-            grid_h=self.tiles.tokens_high, grid_w=self.tiles.tokens_wide, n_concepts=n_concepts
-        )
+        return ActivationMapBuilder(grid_h=self.tiles.tokens_high, grid_w=self.tiles.tokens_wide, n_concepts=n_concepts)
 
     def result(
         self,

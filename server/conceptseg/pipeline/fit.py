@@ -88,7 +88,12 @@ def fit_concepts(
 
 
 def sample_tokens(
-    source: PixelSource, *, encoder: Encoder, seed: int, at_most: int, cancelled: IsCancelled = never_cancelled
+    source: PixelSource,
+    *,
+    encoder: Encoder,
+    seed: int,
+    at_most: int,
+    cancelled: IsCancelled = never_cancelled,
 ) -> NDArray[np.float32]:
     """A seeded random sample of a region's tissue tokens, (n, channels); independent of the tile size."""
     tiles = tile_grid(source, encoder, tile_px=None)

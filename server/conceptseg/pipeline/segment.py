@@ -134,10 +134,11 @@ def _labels(
     clip: Polygon | MultiPolygon | None,
 ) -> Labels:
     """The cleaned label map (grid.height, grid.width)."""
-    labels = upsample_argmax(activated.activations, stride_px=stride_px, height=grid.height, width=grid.width)
+    labels: Labels = upsample_argmax(activated.activations, stride_px=stride_px, height=grid.height, width=grid.width)
     if activated.relabel is not None:
-        dtype = label_dtype(len(activated.concepts))
-        labels = np.concatenate([[0], activated.relabel + 1]).astype(dtype)[labels]
+        table = np.zeros(len(activated.relabel) + 1, label_dtype(len(activated.concepts)))
+        table[1:] = activated.relabel + 1
+        labels = table[labels]
     if not settings.whole_region:
         for first in range(0, grid.height, _BAND_ROWS):
             last = min(first + _BAND_ROWS, grid.height)

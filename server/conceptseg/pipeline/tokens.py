@@ -134,7 +134,8 @@ def _read_tile(source: PixelSource, tile: Tile, encoder: Encoder, *, whole_regio
     else:
         around = tissue_of(rgb, block_px=block, margin_px=context - stride)
         by_token = around.reshape(around.shape[0] // per_token, per_token, around.shape[1] // per_token, per_token)
-        touched = cv2.dilate(by_token.any(axis=(1, 3)).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(np.bool_)
+        tissue_tokens = np.asarray(by_token.any(axis=(1, 3)), np.uint8)
+        touched = np.asarray(cv2.dilate(tissue_tokens, np.ones((3, 3), np.uint8)), np.bool_)
         wanted = touched[1 : 1 + tokens_high, 1 : 1 + tokens_wide]
         tissue = around[
             per_token : per_token * (1 + tokens_high),
