@@ -9,6 +9,7 @@ longitude and latitude.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import math
 import uuid
@@ -49,9 +50,7 @@ def write_geojson(path: Path, result: SegmentationResult) -> None:
     """
     path = Path(path)
     if not path.name.lower().endswith(_SUFFIXES):
-        raise InvalidRequestError(
-            f"Cannot write GeoJSON to {path}: expected a name in {', '.join(_SUFFIXES)}."
-        )
+        raise InvalidRequestError(f"Cannot write GeoJSON to {path}: expected a name in {', '.join(_SUFFIXES)}.")
     with replacing(path) as temporary:
         if path.suffix.lower() == ".gz":
             # No name and time inside, so that equal results make equal files.
@@ -92,16 +91,14 @@ class _FeatureWriter:
     """Builds features as strings; what all features of a run or of a concept share is built once."""
 
     def __init__(self, result: SegmentationResult) -> None:
-        self._run_id = result.run_id
+        self._run = hashlib.sha1(_OBJECT_IDS.bytes + f"{result.run_id}/".encode(), usedforsecurity=False)
         region = result.label_map.grid.region
         # QuPath's channel -1 means all channels.
         plane = {"c": -1, "z": region.z, "t": region.t} if region.z or region.t else None
         self._plane = f',"plane":{_json(plane)}' if plane else ""
         self._properties = {
             summary.concept_class.concept: '"objectType":"annotation","isLocked":true,"classification":'
-            + _json(
-                {"name": summary.concept_class.name, "color": [int(c) for c in summary.concept_class.colour]}
-            )
+            + _json({"name": summary.concept_class.name, "color": [int(c) for c in summary.concept_class.colour]})
             + ',"metadata":'
             + _json(
                 {
@@ -119,17 +116,22 @@ class _FeatureWriter:
         for index, (polygon, outline) in enumerate(zip(polygons, outlines, strict=True), start=first):
             finite = {name: float(v) for name, v in polygon.measurements.items() if math.isfinite(v)}
             yield (
-                f'{{"type":"Feature","id":"{uuid.uuid5(_OBJECT_IDS, f"{self._run_id}/{index}")}",'
+                f'{{"type":"Feature","id":"{self._object_id(index)}",'
                 f'"geometry":{{"type":"Polygon","coordinates":{outline}{self._plane}}},'
                 f'"properties":{{{self._properties[polygon.concept]},"measurements":{_json(finite)}}}}}'
             )
 
+    def _object_id(self, index: int) -> str:
+        # What str(uuid5(_OBJECT_IDS, "RUN/INDEX")) gives, in a third of its time.
+        digest = self._run.copy()
+        digest.update(b"%d" % index)
+        h = digest.hexdigest()
+        return f"{h[:8]}-{h[8:12]}-5{h[13:16]}-{'89ab'[int(h[16], 16) & 3]}{h[17:20]}-{h[20:32]}"
+
 
 def _coordinates(polygons: Sequence[Polygon], *, first: int) -> Iterator[str]:
     """The rings of each polygon as JSON, exterior first, closed; ``first`` is the first polygon's index."""
-    _, exact, (ring_starts, polygon_starts) = shapely.to_ragged_array(
-        np.asarray(polygons, object), include_z=False
-    )
+    _, exact, (ring_starts, polygon_starts) = shapely.to_ragged_array(np.asarray(polygons, object), include_z=False)
     if not np.isfinite(exact).all():
         broken = next(i for i, p in enumerate(polygons) if not np.isfinite(shapely.get_coordinates(p)).all())
         raise InvalidRequestError(f"Polygon {first + broken} has coordinates that are not finite numbers.")
@@ -148,25 +150,18 @@ def _rings(rings: Sequence[NDArray[np.float64]], *, number: str = "%.12g") -> st
     # One format operation per ring: far faster than one per coordinate. 12 digits hold the largest slide with
     # two decimals, and leave out trailing zeros.
     template = f"[{number},{number}],"
-    return (
-        "[" + ",".join("[" + (template * len(r))[:-1] % tuple(r.ravel().tolist()) + "]" for r in rings) + "]"
-    )
+    return "[" + ",".join("[" + (template * len(r))[:-1] % tuple(r.ravel().tolist()) + "]" for r in rings) + "]"
 
 
 def _repaired(polygon: Polygon) -> str:
     """Coordinates of a polygon that plain rounding makes invalid or empty."""
     snapped = shapely.set_precision(polygon, 10.0**-DECIMALS)
     if isinstance(snapped, Polygon) and not snapped.is_empty:
-        rings = [
-            np.round(shapely.get_coordinates(r), DECIMALS) + 0.0
-            for r in (snapped.exterior, *snapped.interiors)
-        ]
+        rings = [np.round(shapely.get_coordinates(r), DECIMALS) + 0.0 for r in (snapped.exterior, *snapped.interiors)]
         if shapely.is_valid(Polygon(rings[0], rings[1:])):
             return _rings(rings)
     # It vanishes or falls apart on the grid of hundredths: 17 digits are the number itself.
-    return _rings(
-        [shapely.get_coordinates(r) for r in (polygon.exterior, *polygon.interiors)], number="%.17g"
-    )
+    return _rings([shapely.get_coordinates(r) for r in (polygon.exterior, *polygon.interiors)], number="%.17g")
 
 
 # Escaped to ASCII: names with any character survive whatever encoding a reader assumes.
@@ -192,9 +187,7 @@ def read_geojson_roi(path: Path) -> Polygon | MultiPolygon:
         properties = feature.get("properties")
         name = properties.get("name") if isinstance(properties, dict) else None
         label = f"{path}: feature {number}" + (f" ({name})" if name else "")
-        geometry = (
-            feature["geometry"] if feature.get("type") == "Feature" and "geometry" in feature else feature
-        )
+        geometry = feature["geometry"] if feature.get("type") == "Feature" and "geometry" in feature else feature
         polygons.extend(_polygons(geometry, label))
     if not polygons:
         raise InvalidRequestError(f"{path} contains no polygon. {_HOW_TO_EXPORT}")
@@ -214,9 +207,7 @@ def _load(path: Path) -> object:
             content = gzip.decompress(content)
         return json.loads(content, parse_constant=refuse)
     except (OSError, EOFError, zlib.error) as error:
-        raise InvalidRequestError(
-            f"Cannot read {path}: {getattr(error, 'strerror', None) or error}."
-        ) from error
+        raise InvalidRequestError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
     except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"{path} is not JSON: {error}. {_HOW_TO_EXPORT}") from error
 
