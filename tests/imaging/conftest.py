@@ -28,9 +28,7 @@ def smooth() -> np.ndarray:
 def in_blocks() -> Callable[..., np.ndarray]:
     """Reads an area block by block with ``read(x, y, width, height)`` and puts it together."""
 
-    def read(
-        read_block: Callable[..., np.ndarray], *, x: int, y: int, width: int, height: int, block: int
-    ) -> Any:
+    def read(read_block: Callable[..., np.ndarray], *, x: int, y: int, width: int, height: int, block: int) -> Any:
         out = np.zeros((height, width, 3), np.uint8)
         for top in range(0, height, block):
             for left in range(0, width, block):

@@ -34,9 +34,7 @@ def slow_area_means(array, *, x, y, width, height, scale):
 
 @settings(max_examples=120, deadline=None)
 @given(
-    scale=st.one_of(
-        st.sampled_from([1.0, 2.0, 4.0]), st.floats(1, 7), st.fractions(1, 5, max_denominator=97)
-    ),
+    scale=st.one_of(st.sampled_from([1.0, 2.0, 4.0]), st.floats(1, 7), st.fractions(1, 5, max_denominator=97)),
     start=st.tuples(st.floats(-30, 120), st.floats(-30, 120)),
     size=st.tuples(st.integers(1, 60), st.integers(1, 60)),
     part=st.tuples(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1), st.floats(0, 1)),
@@ -47,9 +45,7 @@ def test_a_pixel_does_not_depend_on_the_block_it_is_read_in(scale, start, size, 
     whole = reader.read(x=x, y=y, width=width, height=height, scale_x=scale, scale_y=scale)
     left, top = int(part[0] * (width - 1)), int(part[1] * (height - 1))
     w, h = 1 + int(part[2] * (width - 1 - left)), 1 + int(part[3] * (height - 1 - top))
-    block = reader.read(
-        x=x + left * scale, y=y + top * scale, width=w, height=h, scale_x=scale, scale_y=scale
-    )
+    block = reader.read(x=x + left * scale, y=y + top * scale, width=w, height=h, scale_x=scale, scale_y=scale)
     np.testing.assert_array_equal(block, whole[top : top + h, left : left + w])
 
 
@@ -68,9 +64,7 @@ def test_pixels_on_the_grid_of_the_image_are_copied():
     assert not np.shares_memory(got, PICTURE)
 
 
-@pytest.mark.parametrize(
-    ("x", "y"), [(-5, -8), (120, 90), (-40, 3), (500, 3), (3, -500), (500, 500), (-1000, 1000)]
-)
+@pytest.mark.parametrize(("x", "y"), [(-5, -8), (120, 90), (-40, 3), (500, 3), (3, -500), (500, 500), (-1000, 1000)])
 def test_outside_the_image_the_nearest_edge_pixel_repeats(x, y):
     got = reader_of(PICTURE).read(x=x, y=y, width=30, height=20, scale_x=1, scale_y=1)
     rows, columns = np.clip(np.arange(y, y + 20), 0, 96), np.clip(np.arange(x, x + 30), 0, 130)
@@ -109,9 +103,7 @@ def test_an_impossible_block_is_refused(wrong):
 
 def test_the_coarsest_level_that_is_fine_enough_is_read():
     pyramid = [Level(downsample_x=d, downsample_y=d, right=1000 / d, bottom=1000 / d) for d in (1, 4, 16)]
-    chosen = {
-        scale: choose_level(pyramid, scale_x=scale, scale_y=scale) for scale in (0.5, 1, 3.9, 4, 15, 16, 99)
-    }
+    chosen = {scale: choose_level(pyramid, scale_x=scale, scale_y=scale) for scale in (0.5, 1, 3.9, 4, 15, 16, 99)}
     assert chosen == {0.5: 0, 1: 0, 3.9: 0, 4: 1, 15: 1, 16: 2, 99: 2}
 
 

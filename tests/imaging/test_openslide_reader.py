@@ -68,9 +68,7 @@ def aperio(tmp_path, noise):
     description = "Aperio Image Library v1\r\n1201x1001|AppMag = 20|MPP = 0.4990"
     with tifffile.TiffWriter(path) as file:
         file.write(full, photometric="rgb", tile=(256, 256), description=description, metadata=None)
-        file.write(
-            half, photometric="rgb", tile=(256, 256), description="Aperio Image Library", metadata=None
-        )
+        file.write(half, photometric="rgb", tile=(256, 256), description="Aperio Image Library", metadata=None)
     return path, full, half
 
 
@@ -215,11 +213,7 @@ def test_a_real_slide_read_in_tiles_is_the_slide_read_whole(shared_data, in_bloc
         scale = reader.width / 1851
 
         def read(*, x, y, width, height):
-            return reader.read(
-                x=x * scale, y=y * scale, width=width, height=height, scale_x=scale, scale_y=scale
-            )
+            return reader.read(x=x * scale, y=y * scale, width=width, height=height, scale_x=scale, scale_y=scale)
 
         whole = read(x=-16, y=-16, width=1883, height=1518)
-        np.testing.assert_array_equal(
-            in_blocks(read, x=-16, y=-16, width=1883, height=1518, block=411), whole
-        )
+        np.testing.assert_array_equal(in_blocks(read, x=-16, y=-16, width=1883, height=1518, block=411), whole)

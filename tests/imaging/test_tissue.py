@@ -78,9 +78,7 @@ def textured_picture(noise):
     return np.clip(picture.astype(int) + noise(333, 411) // 8 - 16, 0, 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize(
-    ("block_px", "tile_px", "stride_px"), [(8, 64, 16), (8, 32, 8), (14, 56, 14), (4, 48, 16)]
-)
+@pytest.mark.parametrize(("block_px", "tile_px", "stride_px"), [(8, 64, 16), (8, 32, 8), (14, 56, 14), (4, 48, 16)])
 def test_a_mask_put_together_from_tiles_is_the_mask_of_the_whole(noise, block_px, tile_px, stride_px):
     reader = ArrayReader(textured_picture(noise), name="a", pixel_size_um=0.5)
     source = open_region(reader, region=None, pixel_size_um=0.5)
@@ -90,9 +88,7 @@ def test_a_mask_put_together_from_tiles_is_the_mask_of_the_whole(noise, block_px
     assert whole.shape == (height // block_px, width // block_px)
     assert 0.1 < whole.mean() < 0.9
     for tile in tiles:
-        part = tissue_mask(
-            source, x=tile.x, y=tile.y, width=tile.width, height=tile.height, block_px=block_px
-        )
+        part = tissue_mask(source, x=tile.x, y=tile.y, width=tile.width, height=tile.height, block_px=block_px)
         rows, columns = tile.y // block_px, tile.x // block_px
         np.testing.assert_array_equal(part, whole[rows:, columns:][: part.shape[0], : part.shape[1]])
 
@@ -111,9 +107,7 @@ def test_thresholds_can_be_changed():
     assert not tissue_of(picture, rule=TissueRule(magenta=15)).any()
 
 
-@pytest.mark.parametrize(
-    ("stride", "block"), [(16, 8), (32, 8), (8, 8), (14, 14), (28, 4), (12, 6), (10, 10)]
-)
+@pytest.mark.parametrize(("stride", "block"), [(16, 8), (32, 8), (8, 8), (14, 14), (28, 4), (12, 6), (10, 10)])
 def test_blocks_divide_the_stride_and_are_near_8_px(stride, block):
     assert block_px_for(stride) == block
 
@@ -142,9 +136,7 @@ def test_sizes_that_are_not_whole_blocks_are_refused(size, options):
 
 
 def test_a_part_between_blocks_is_refused():
-    source = open_region(
-        ArrayReader(plain((0, 0, 0)), name="a", pixel_size_um=1), region=None, pixel_size_um=1
-    )
+    source = open_region(ArrayReader(plain((0, 0, 0)), name="a", pixel_size_um=1), region=None, pixel_size_um=1)
     with pytest.raises(InvalidRequestError, match="multiples of the block"):
         tissue_mask(source, x=4, y=0, width=16, height=16)
 

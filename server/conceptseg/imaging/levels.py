@@ -79,8 +79,7 @@ def choose_level(levels: Sequence[Level], *, scale_x: float, scale_y: float) -> 
     fitting = [
         (level.downsample_x * level.downsample_y, index)
         for index, level in enumerate(levels)
-        if level.downsample_x <= scale_x * _LEVEL_TOLERANCE
-        and level.downsample_y <= scale_y * _LEVEL_TOLERANCE
+        if level.downsample_x <= scale_x * _LEVEL_TOLERANCE and level.downsample_y <= scale_y * _LEVEL_TOLERANCE
     ]
     return max(fitting)[1] if fitting else 0
 

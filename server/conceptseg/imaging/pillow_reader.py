@@ -64,27 +64,21 @@ def _rgb(path: Path) -> Rgb:
         try:
             return _over_white(image)
         except Exception as error:
-            raise ImageError(
-                f"{path} is damaged or truncated ({error}). Copy or export the file again."
-            ) from error
+            raise ImageError(f"{path} is damaged or truncated ({error}). Copy or export the file again.") from error
 
 
 def _require_8_bit_colour(image: Image.Image, path: Path) -> None:
     if image.mode.startswith(("I", "F")) or _is_16_bit_png(image, path):
         raise ImageError(
-            f"{path} has more than 8 bits per channel{_range(image, path)}: expected 8-bit RGB. "
-            "Convert it to 8 bit."
+            f"{path} has more than 8 bits per channel{_range(image, path)}: expected 8-bit RGB. Convert it to 8 bit."
         )
     if image.mode in ("1", "L", "LA", "La"):
         raise ImageError(
-            f"{path} is grayscale (mode {image.mode}): expected the colours of an H&E stain. "
-            "Use the RGB original."
+            f"{path} is grayscale (mode {image.mode}): expected the colours of an H&E stain. Use the RGB original."
         )
     if image.mode not in ("RGB", "RGBA", "RGBX", "RGBa", "P", "PA"):
         # Pillow turns CMYK into RGB without the ink profile, which shifts the stain colours visibly.
-        raise ImageError(
-            f"{path} is {image.mode}: expected RGB. Convert it to RGB with its colour profile applied."
-        )
+        raise ImageError(f"{path} is {image.mode}: expected RGB. Convert it to RGB with its colour profile applied.")
 
 
 def _over_white(image: Image.Image) -> Rgb:

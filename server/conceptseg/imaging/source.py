@@ -123,9 +123,7 @@ def open_region(
             f"{reader.name}: only the first z-slice and time point can be read from a file, "
             f"got z={region.z}, t={region.t}. Run it from QuPath, which sends the pixels of any plane."
         )
-    downsample = _downsample(
-        pixel_size_um / full_pixel_size_um, reader.name, pixel_size_um, full_pixel_size_um
-    )
+    downsample = _downsample(pixel_size_um / full_pixel_size_um, reader.name, pixel_size_um, full_pixel_size_um)
     grid = PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full_pixel_size_um)
     return RegionSource(reader=reader, grid=grid)
 

@@ -251,7 +251,10 @@ def _full_page(page: Any) -> tifffile.TiffPage:
 
 def _reduced_pages(file: tifffile.TiffFile, base: tifffile.TiffPage) -> list[tifffile.TiffPage]:
     """Smaller copies of the same picture, largest first, wherever the file keeps them."""
-    candidates = [_full_page(level.pages[0]) for level in file.series[0].levels[1:]]
+    series = file.series[0]
+    # In a file of no known software tifffile takes any later page of half the size for a level, unflagged.
+    known = series.kind not in ("generic", "uniform")
+    candidates = [_full_page(level.pages[0]) for level in series.levels[1:]] if known else []
     candidates += [_full_page(page) for page in list(base.pages or [])[:_MOST_PAGES]]
     main = (_full_page(file.pages[i]) for i in range(1, min(len(file.pages), _MOST_PAGES)))
     candidates += [page for page in main if page.is_reduced]
@@ -259,9 +262,7 @@ def _reduced_pages(file: tifffile.TiffFile, base: tifffile.TiffPage) -> list[tif
     for page in candidates:
         width, height = page.imagewidth, page.imagelength
         ratio = 0.5 * (base.imagewidth / width + base.imagelength / height)
-        same_shape = (
-            abs(base.imagewidth / ratio - width) <= 1.5 and abs(base.imagelength / ratio - height) <= 1.5
-        )
+        same_shape = abs(base.imagewidth / ratio - width) <= 1.5 and abs(base.imagelength / ratio - height) <= 1.5
         same_kind = page.dtype == base.dtype and page.samplesperpixel == base.samplesperpixel
         if same_shape and same_kind and width < base.imagewidth and height < base.imagelength:
             levels.setdefault((width, height), page)
@@ -273,8 +274,7 @@ def _require_complete(page: tifffile.TiffPage, size: int, name: str) -> None:
     end = max(ends, default=0)
     if not page.dataoffsets or end > size:
         raise ImageError(
-            f"{name} is truncated: its pixels end at byte {end:,}, the file at byte {size:,}. "
-            "Copy the file again."
+            f"{name} is truncated: its pixels end at byte {end:,}, the file at byte {size:,}. Copy the file again."
         )
 
 
@@ -291,9 +291,7 @@ def _require_8_bit_rgb(pixels: _PagePixels, name: str) -> None:
         4,
     ):
         return
-    channels = page.samplesperpixel * (
-        len(pixels.page.parent.series[0].pages) if page.samplesperpixel == 1 else 1
-    )
+    channels = page.samplesperpixel * (len(pixels.page.parent.series[0].pages) if page.samplesperpixel == 1 else 1)
     if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE):
         got = f"{photometric.name} colours with {page.samplesperpixel} channels"
     elif channels > 1:

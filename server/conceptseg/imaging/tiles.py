@@ -59,9 +59,7 @@ class TileGrid:
 
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
-            raise InvalidRequestError(
-                f"Expected a grid of at least 1 × 1 px, got {self.width} × {self.height}."
-            )
+            raise InvalidRequestError(f"Expected a grid of at least 1 × 1 px, got {self.width} × {self.height}.")
         if self.stride_px < 1 or self.tile_px < self.stride_px or self.tile_px % self.stride_px:
             raise InvalidRequestError(
                 f"Expected a tile size that is a positive multiple of the stride of {self.stride_px} px, "
@@ -69,16 +67,13 @@ class TileGrid:
             )
         if self.halo_px < 0 or self.halo_px % self.stride_px:
             raise InvalidRequestError(
-                f"Expected a halo of 0 or a multiple of the stride of {self.stride_px} px, "
-                f"got {self.halo_px} px."
+                f"Expected a halo of 0 or a multiple of the stride of {self.stride_px} px, got {self.halo_px} px."
             )
 
     @classmethod
     def over(cls, grid: PixelGrid, *, tile_px: int, stride_px: int, halo_px: int = 0) -> TileGrid:
         """The tiles of an analysis grid."""
-        return cls(
-            width=grid.width, height=grid.height, tile_px=tile_px, stride_px=stride_px, halo_px=halo_px
-        )
+        return cls(width=grid.width, height=grid.height, tile_px=tile_px, stride_px=stride_px, halo_px=halo_px)
 
     @property
     def tokens_wide(self) -> int:

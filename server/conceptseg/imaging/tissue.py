@@ -65,9 +65,7 @@ def block_px_for(stride_px: int) -> int:
     return min(divisors, key=lambda block: (abs(block - 8), -block))
 
 
-def tissue_of(
-    rgb: Rgb, *, rule: TissueRule | None = None, block_px: int = 8, margin_px: int = 0
-) -> NDArray[np.bool_]:
+def tissue_of(rgb: Rgb, *, rule: TissueRule | None = None, block_px: int = 8, margin_px: int = 0) -> NDArray[np.bool_]:
     """Tell tissue from background.
 
     Args:
@@ -87,9 +85,7 @@ def tissue_of(
     rule = rule or TissueRule()
     height, width = rgb.shape[:2]
     margin = margin_px // block_px if block_px >= 4 else 0
-    sizes_fit = block_px >= 4 and not (
-        block_px % 2 or height % block_px or width % block_px or margin_px % block_px
-    )
+    sizes_fit = block_px >= 4 and not (block_px % 2 or height % block_px or width % block_px or margin_px % block_px)
     inside = min(height, width) > 2 * margin_px >= 0
     if not (sizes_fit and inside and (margin == 0 or margin >= MARGIN_BLOCKS)):
         raise InvalidRequestError(
@@ -147,8 +143,7 @@ def tissue_mask(
     """
     if block_px < 4 or x % block_px or y % block_px:
         raise InvalidRequestError(
-            f"Expected a part that starts at multiples of the block of {block_px} px (at least 4), "
-            f"got {x}, {y}."
+            f"Expected a part that starts at multiples of the block of {block_px} px (at least 4), got {x}, {y}."
         )
     margin = MARGIN_BLOCKS * block_px
     rgb = source.read(x=x - margin, y=y - margin, width=width + 2 * margin, height=height + 2 * margin)
