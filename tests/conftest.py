@@ -23,9 +23,7 @@ from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
 from conceptseg.qupath.locate import find_qupath_installations
 
-SHARED_DATA = Path(
-    os.environ.get("CONCEPTSEG_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data"
-).resolve()
+SHARED_DATA = Path(os.environ.get("CONCEPTSEG_SHARED_DATA") or Path(__file__).parents[2] / "shared" / "data").resolve()
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "headless_shell")
 
 
@@ -73,9 +71,7 @@ def _make_result(
     region = region or Region(x=0, y=0, width=100, height=80)
     classes = classes or default_classes(max((concept for concept, _ in outlines), default=0) + 1)
     downsample = 0.5 * (region.width / grid_width + region.height / grid_height)
-    grid = PixelGrid(
-        region=region, width=grid_width, height=grid_height, pixel_size_um=full_pixel_size_um * downsample
-    )
+    grid = PixelGrid(region=region, width=grid_width, height=grid_height, pixel_size_um=full_pixel_size_um * downsample)
     area_px = [sum(p.area for concept, p in outlines if concept == c.concept) for c in classes]
     summaries = [
         ConceptSummary(
@@ -135,9 +131,7 @@ def tier_lines(stats: dict[str, list], tiers_of_test: dict[str, set[str]]) -> It
     skipped: Counter[str] = Counter()
     # A test can have several reports (its call, and a failing teardown), so count tests, not reports.
     skipped_tests = {r.nodeid for r in stats.get("skipped", ())}
-    ran_tests = {
-        r.nodeid for key in ("passed", "failed", "error", "xfailed", "xpassed") for r in stats.get(key, ())
-    }
+    ran_tests = {r.nodeid for key in ("passed", "failed", "error", "xfailed", "xpassed") for r in stats.get(key, ())}
     for test, tiers in tiers_of_test.items():
         for tier in tiers:
             if test in skipped_tests and not _available(tier):

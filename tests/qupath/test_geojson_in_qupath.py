@@ -49,9 +49,7 @@ PathIO.exportObjectsAsGeoJSON(new File(args[1]).toPath(), areas)
 """
 
 
-@pytest.fixture(
-    params=find_qupath_installations() or [None], ids=lambda q: f"QuPath {q.version}" if q else "none"
-)
+@pytest.fixture(params=find_qupath_installations() or [None], ids=lambda q: f"QuPath {q.version}" if q else "none")
 def run_script(request, tmp_path):
     def run(script, *arguments):
         path = tmp_path / "script.groovy"
@@ -59,9 +57,7 @@ def run_script(request, tmp_path):
         command = [request.param.launcher, "script", path, *(f"--args={a}" for a in arguments)]
         # Preferences of its own, so that a test never touches the user's.
         environment = os.environ | {"JAVA_TOOL_OPTIONS": f"-Djava.util.prefs.userRoot={tmp_path}"}
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=300, check=False
-        )
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
     return run

@@ -16,9 +16,7 @@ from conceptseg.report.labelmap import write_label_map
 def label_map(n_concepts=16, width=300, height=200):
     region = Region(x=1000, y=2000, width=width * 4, height=height * 2, z=1, t=2)
     grid = PixelGrid(region=region, width=width, height=height, pixel_size_um=1.5)
-    labels = (
-        np.random.default_rng(0).integers(0, n_concepts + 1, (height, width)).astype(label_dtype(n_concepts))
-    )
+    labels = np.random.default_rng(0).integers(0, n_concepts + 1, (height, width)).astype(label_dtype(n_concepts))
     return LabelMap(labels=labels, grid=grid, n_concepts=n_concepts)
 
 
@@ -59,9 +57,7 @@ def test_a_tiff_knows_where_and_how_large_its_pixels_are(tmp_path):
 
 def test_a_large_map_is_written(tmp_path):
     width, height = 9001, 7003
-    grid = PixelGrid(
-        region=Region(x=0, y=0, width=width, height=height), width=width, height=height, pixel_size_um=1
-    )
+    grid = PixelGrid(region=Region(x=0, y=0, width=width, height=height), width=width, height=height, pixel_size_um=1)
     stripes = np.broadcast_to((np.arange(width) // 30).astype(np.uint16), (height, width))
     large = LabelMap(labels=stripes, grid=grid, n_concepts=300)
     for name in ("large.tif", "large.png"):

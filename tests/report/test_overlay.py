@@ -67,9 +67,7 @@ def test_alpha_goes_from_untouched_tissue_to_plain_colour(make_result):
 
 def test_outlines_darken_the_border_between_two_concepts_once(make_result):
     result = make_result([(0, box(0, 0, 50, 80)), (1, box(50, 0, 100, 80))])
-    plain, outlined = (
-        draw_overlay(tissue(), result, outlines=on)[50, :200].sum(axis=1) for on in (False, True)
-    )
+    plain, outlined = (draw_overlay(tissue(), result, outlines=on)[50, :200].sum(axis=1) for on in (False, True))
     darker = np.flatnonzero(outlined.astype(int) < plain.astype(int) - 60)
     assert set(darker[(darker > 5) & (darker < 195)]) <= {99, 100}
     assert np.any(np.isin(darker, (99, 100)))

@@ -82,9 +82,7 @@ def test_the_pixel_size_is_that_of_the_region_not_of_the_analysis(make_result, t
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_number_that_is_not_finite_is_null(make_result, tmp_path, bad):
-    summary = ConceptSummary(
-        concept_class=CLASSES[0], area_um2=1.0, area_percent=bad, polygons=1, mean_activation=bad
-    )
+    summary = ConceptSummary(concept_class=CLASSES[0], area_um2=1.0, area_percent=bad, polygons=1, mean_activation=bad)
     result = make_result([(0, box(0, 0, 1, 1))], concepts=(summary,), seconds={"encode": bad})
     for name in ("a.json", "a.csv"):
         write_summary(tmp_path / name, result)

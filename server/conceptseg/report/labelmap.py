@@ -42,9 +42,7 @@ def write_label_map(path: Path, label_map: LabelMap) -> None:
         with replacing(path) as temporary:
             _write_tiff(temporary, label_map)
     else:
-        raise InvalidRequestError(
-            f"Cannot write a label map to {path}: expected a name in .png, .tif or .tiff."
-        )
+        raise InvalidRequestError(f"Cannot write a label map to {path}: expected a name in .png, .tif or .tiff.")
 
 
 def _write_tiff(path: Path, label_map: LabelMap) -> None:

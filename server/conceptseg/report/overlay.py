@@ -50,17 +50,13 @@ def write_overlay(
     """
     path = Path(path)
     if path.suffix.lower() not in _SUFFIXES:
-        raise InvalidRequestError(
-            f"Cannot write an overlay to {path}: expected a name in {', '.join(_SUFFIXES)}."
-        )
+        raise InvalidRequestError(f"Cannot write an overlay to {path}: expected a name in {', '.join(_SUFFIXES)}.")
     picture = Image.fromarray(draw_overlay(rgb, result, alpha=alpha, outlines=outlines))
     with replacing(path) as temporary:
         picture.save(temporary, quality=92)
 
 
-def draw_overlay(
-    rgb: Picture, result: SegmentationResult, *, alpha: float = 0.5, outlines: bool = True
-) -> Picture:
+def draw_overlay(rgb: Picture, result: SegmentationResult, *, alpha: float = 0.5, outlines: bool = True) -> Picture:
     """Draw the concepts of ``result`` over the tissue, a scale bar, and a legend to the right.
 
     Args:

@@ -63,9 +63,7 @@ def _picture(font: ImageFont.FreeTypeFont, character: str) -> tuple[tuple[int, i
 def _own_font(size: int) -> ImageFont.FreeTypeFont:
     font = ImageFont.load_default(size)
     if not isinstance(font, ImageFont.FreeTypeFont):
-        raise RuntimeError(
-            "Pillow was built without FreeType, so no text can be drawn. Install Pillow's wheel."
-        )
+        raise RuntimeError("Pillow was built without FreeType, so no text can be drawn. Install Pillow's wheel.")
     return font
 
 
