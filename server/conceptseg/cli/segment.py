@@ -1,0 +1,191 @@
+"""``conceptseg segment``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from shapely import MultiPolygon, Polygon
+
+from conceptseg.cli.options import FILE, RegionType, encoder_options
+from conceptseg.cli.progress import progress_bar
+from conceptseg.domain.errors import InvalidRequestError, OutputError, RegionError
+from conceptseg.domain.region import Region
+from conceptseg.encoders.load import load_encoder
+from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.reader import ImageReader, open_image
+from conceptseg.imaging.source import open_region, thumbnail
+from conceptseg.pipeline.result import SegmentationResult
+from conceptseg.pipeline.segment import segment as run_segment
+from conceptseg.pipeline.settings import METHODS, Method, SegmentSettings
+from conceptseg.qupath.geojson import read_geojson_roi, write_geojson
+from conceptseg.report.labelmap import write_label_map
+from conceptseg.report.overlay import write_overlay
+from conceptseg.report.summary import summary as summary_of
+from conceptseg.report.summary import write_summary
+
+_OVERLAY_PX = 2400
+_DEFAULTS = SegmentSettings()
+
+
+@click.command()
+@click.argument("image", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="GeoJSON for QuPath (File > Import objects).")
+@click.option("--region", type=RegionType(), help="Part of the image, in full-resolution px; default: all of it.")
+@click.option("--roi", type=FILE, help="GeoJSON outline (QuPath export): only what lies inside is segmented.")
+@encoder_options
+@click.option("--dictionary", help="Name (`conceptseg concepts list`) or file of a concept dictionary.")
+@click.option("--k", type=int, help="Number of concepts: of the shipped dictionary, or to learn. [default: 16 or 8]")
+@click.option("--method", type=click.Choice(METHODS), default=_DEFAULTS.method, show_default=True)
+@click.option("--min-area-um2", type=float, default=_DEFAULTS.min_area_um2, show_default=True, help="µm².")
+@click.option("--min-hole-area-um2", type=float, default=_DEFAULTS.min_hole_area_um2, show_default=True, help="µm².")
+@click.option(
+    "--tolerance-px",
+    type=float,
+    default=_DEFAULTS.tolerance_px,
+    show_default=True,
+    help="Simplification of outlines in analysed pixels; 0 keeps the exact pixel outline.",
+)
+@click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
+@click.option("--whole-region", is_flag=True, help="Segment the background as well.")
+@click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn.")
+@click.option("--overlay", type=FILE, help="Picture with legend (.png, .jpg).")
+@click.option("--summary", type=FILE, help="Table per concept (.json or .csv).")
+@click.option("--label-map", type=FILE, help="Label map (.png or .tif): 0 = unlabelled, concept k = k + 1.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--quiet", is_flag=True, help="Print nothing but errors.")
+def segment(
+    image: Path,
+    output: Path,
+    region: Region | None,
+    roi: Path | None,
+    encoder: str,
+    weights: Path | None,
+    device: str,
+    pixel_size_um: float | None,
+    dictionary: str | None,
+    k: int | None,
+    method: Method,
+    min_area_um2: float,
+    min_hole_area_um2: float,
+    tolerance_px: float,
+    tile_px: int | None,
+    whole_region: bool,
+    seed: int,
+    overlay: Path | None,
+    summary: Path | None,
+    label_map: Path | None,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    """Segment IMAGE into concept polygons."""
+    _require_writable(output=output, overlay=overlay, summary=summary, label_map=label_map)
+    settings = SegmentSettings(
+        method=method,
+        n_concepts=k or _DEFAULTS.n_concepts,
+        seed=seed,
+        tile_px=tile_px,
+        whole_region=whole_region,
+        min_area_um2=min_area_um2,
+        min_hole_area_um2=min_hole_area_um2,
+        tolerance_px=tolerance_px,
+    )
+    clip = read_geojson_roi(roi) if roi else None
+    concepts = None
+    if method != "learned":
+        concepts = find_dictionary(encoder=encoder, name=dictionary, k=None if method == "matched" else k)
+    with open_image(image) as reader:
+        if clip is not None:
+            region = _bounds(clip, region, reader)
+        loaded = load_encoder(encoder, device=device, weights=weights)
+        source = open_region(
+            reader,
+            region=region,
+            pixel_size_um=concepts.pixel_size_um if concepts else loaded.spec.pixel_size_um,
+            image_pixel_size_um=pixel_size_um,
+        )
+        started = time.perf_counter()
+        with progress_bar(quiet=quiet) as progress:
+            result = run_segment(
+                source, encoder=loaded, dictionary=concepts, settings=settings, clip=clip, progress=progress
+            )
+        seconds = time.perf_counter() - started
+        write_geojson(output, result)
+        if summary:
+            write_summary(summary, result)
+        if label_map:
+            write_label_map(label_map, result.label_map)
+        if overlay:
+            write_overlay(overlay, thumbnail(source, max_px=_OVERLAY_PX), result)
+    written = [path for path in (output, summary, label_map, overlay) if path]
+    if as_json:
+        click.echo(json.dumps({**summary_of(result), "files": [str(path) for path in written]}))
+    elif not quiet:
+        _report(result, written, seconds=seconds)
+
+
+def _report(result: SegmentationResult, written: list[Path], *, seconds: float) -> None:
+    console = Console(highlight=False)
+    if not result.polygons:
+        console.print(
+            f"No tissue found in {result.image}: the result is empty. --whole-region segments background, too."
+        )
+    else:
+        table = Table(title=f"{result.dictionary}, {result.method}, {result.label_map.grid.pixel_size_um:.3g} µm/px")
+        table.add_column("Concept")
+        for column in ("Area mm²", "Tissue %", "Polygons", "Mean activation"):
+            table.add_column(column, justify="right")
+        for concept in sorted(result.concepts, key=lambda item: -item.area_um2):
+            if concept.polygons:
+                table.add_row(
+                    concept.concept_class.name,
+                    f"{concept.area_um2 / 1e6:.3f}",
+                    f"{concept.area_percent:.1f}",
+                    str(concept.polygons),
+                    f"{concept.mean_activation:.2f}",
+                )
+        console.print(table)
+        residual = "" if math.isnan(result.relative_residual) else f", relative residual {result.relative_residual:.3f}"
+        console.print(f"{len(result.polygons)} polygons in {seconds:.1f} s{residual}")
+    for path in written:
+        console.print(f"Wrote {path}", soft_wrap=True)
+
+
+def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageReader) -> Region:
+    """The part of the image, or of ``region``, that holds ``clip``."""
+    whole = region or Region(x=0, y=0, width=reader.width, height=reader.height)
+    left, top, right, bottom = clip.bounds
+    x, y = max(whole.x, math.floor(left)), max(whole.y, math.floor(top))
+    width = min(whole.x + whole.width, math.ceil(right)) - x
+    height = min(whole.y + whole.height, math.ceil(bottom)) - y
+    if width < 1 or height < 1:
+        raise RegionError(
+            f"The outline given with --roi (x {left:g} to {right:g}, y {top:g} to {bottom:g} px) lies outside "
+            f"the region {whole} of {reader.name}. Export it from QuPath for this very image."
+        )
+    return Region(x=x, y=y, width=width, height=height)
+
+
+def _require_writable(**paths: Path | None) -> None:
+    """Say before the work starts what would fail after it."""
+    suffixes = {
+        "overlay": {".png", ".jpg", ".jpeg"},
+        "summary": {".json", ".csv"},
+        "label_map": {".png", ".tif", ".tiff"},
+    }
+    for option, path in paths.items():
+        if path is None:
+            continue
+        name = "--" + option.replace("_", "-")
+        if option in suffixes and path.suffix.lower() not in suffixes[option]:
+            raise InvalidRequestError(f"{name} {path}: expected a name that ends in {', '.join(suffixes[option])}.")
+        if not path.parent.is_dir():
+            raise OutputError(f"{name} {path}: the folder {path.parent} does not exist. Create it first.")
+        if path.is_dir() or not os.access(path.parent, os.W_OK):
+            raise OutputError(f"{name} {path} cannot be written there. Choose another path.")
