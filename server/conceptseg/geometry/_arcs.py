@@ -4,9 +4,9 @@ A crack is the unit edge between two pixels of different label. Directions are 0
 2 = west, 3 = north; "left" of a direction is the next one, so a ring with its component on the left has a
 positive area in (x right, y down) coordinates.
 
-A pixel corner is a *node* when at least three cracks meet there, or when an outline turns on the border of the
-map, which keeps the border straight. Every crack belongs to exactly one arc between two nodes, or to a closed
-arc without node. Each arc is two half-arcs: 2a runs along it, 2a + 1 against it.
+A pixel corner is a *node* when at least three cracks meet there, or when an outline turns on the border of
+the map, which keeps the border straight. Every crack belongs to exactly one arc between two nodes, or to a
+closed arc without node. Each arc is two half-arcs: 2a runs along it, 2a + 1 against it.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from numpy.typing import NDArray
 
 from conceptseg.domain.labels import Labels
 from conceptseg.geometry._kernel import kernel
-from conceptseg.geometry.components import Components
+from conceptseg.geometry.components import Components, touches_border
 
 OUTSIDE = -1
-"""The component number of everything beyond the map."""
+"""The component number of everything beyond the map, and of the unlabelled areas that reach its border."""
 
 
 class Arcs(NamedTuple):
     """All arcs of a label map.
 
     Attributes:
-        x: (n_points,) int32, the x of both ends and of every turn of every arc. A closed arc repeats its first
-            point at the end.
+        x: (n_points,) int32, the x of both ends and of every turn of every arc. A closed arc repeats its
+            first point at the end.
         y: (n_points,) int32.
         start: (n_arcs + 1,) int64, where the points of every arc start.
         left: (2 n_arcs,) int32, the component on the left of every half-arc.
@@ -55,7 +55,11 @@ def trace_arcs(labels: Labels, components: Components) -> Arcs:
     cracks = np.empty((height + 1, width + 1), np.uint8)
     is_corner = np.empty(cracks.shape, np.bool_)
     _find_cracks(padded, cracks, is_corner)
-    return Arcs(*_trace(cracks, components.map, np.flatnonzero(is_corner), _CRACK_COUNT))
+    arcs = Arcs(*_trace(cracks, components.map, np.flatnonzero(is_corner), _CRACK_COUNT))
+    # No crack separates unlabelled areas at the border from what is beyond it: they are one face.
+    is_open = touches_border(components) & (components.label == 0)
+    arcs.left[(arcs.left >= 0) & is_open[arcs.left]] = OUTSIDE
+    return arcs
 
 
 _CRACK_COUNT = np.array([bits.bit_count() for bits in range(16)])
@@ -81,13 +85,13 @@ def _find_cracks(padded: Labels, cracks: NDArray[np.uint8], is_corner: NDArray[n
 @kernel
 def _component_on_left(components: NDArray[np.int32], y: int, x: int, direction: int) -> int:
     """The component left of the crack that leaves the pixel corner (y, x) in ``direction``."""
-    if direction == 1 or direction == 2:  # noqa: PLR1714 - the compiler likes it better
+    if direction == 1 or direction == 2:
         x -= 1
     if direction >= 2:
         y -= 1
     if y < 0 or x < 0 or y >= components.shape[0] or x >= components.shape[1]:
         return -1
-    return components[y, x]
+    return int(components[y, x])
 
 
 @kernel
@@ -158,8 +162,8 @@ def _trace(
 
     arc = 0
     point = 0
-    # First from node to node, in raster order; then what is left are closed arcs, which start at their topmost
-    # leftmost corner, a turn from south to east.
+    # First from node to node, in raster order; then what is left are closed arcs, which start at their
+    # topmost leftmost corner, where the cracks go east and south.
     for closed in range(2):
         n_starts = corners.size if closed else n_nodes
         for candidate in range(n_starts):

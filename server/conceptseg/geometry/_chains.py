@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from conceptseg.geometry._kernel import kernel
 
 EXACT = 3
-"""The level of an arc that keeps every turn. Level 0 is simplified with the whole tolerance, 1 with half of it,
-2 is only smoothed."""
+"""The level of an arc that keeps every turn.
+
+Level 0 is simplified with the whole tolerance, 1 with half of it, 2 is only smoothed.
+"""
 
 SMOOTHING_PX = float(np.sqrt(0.125))
 """How far a chain of crack midpoints strays from the cracks: from a corner to the line that cuts it."""

@@ -80,7 +80,7 @@ def _fill_grid(
     segment_arc: NDArray[np.int32],
     fill: bool,
 ) -> None:
-    """Count the segments per cell and turn the counts into ends, or fill the cells from their ends backwards."""
+    """Count the segments per cell and turn counts into ends, or fill the cells from their ends backwards."""
     margin = 0.5  # half pixels; more than half the clearance
     cell = float(1 << shift)
     for arc in range(chain_start.size):
@@ -140,7 +140,8 @@ def _is_near(px: int, py: int, ax: int, ay: int, bx: int, by: int, limit: float)
 @kernel
 def _cross(ax: int, ay: int, bx: int, by: int, cx: int, cy: int) -> int:
     """Twice the signed area of the triangle abc: its sign says on which side of ab the point c lies."""
-    return np.int64(bx - ax) * np.int64(cy - ay) - np.int64(by - ay) * np.int64(cx - ax)
+    # Numba adds and multiplies int32 as int64.
+    return (bx - ax) * (cy - ay) - (by - ay) * (cx - ax)
 
 
 @kernel
@@ -236,7 +237,7 @@ def mark_reordered(
     leaving: NDArray[np.int32],
     conflict: NDArray[np.bool_],
 ) -> None:
-    """Mark the arcs at nodes which they leave in another cyclic order than before (east, south, west, north)."""
+    """Mark the arcs at nodes that they leave in another cyclic order than east, south, west, north."""
     dx = np.empty(4, np.int64)
     dy = np.empty(4, np.int64)
     for node in range(leaving.shape[0]):
@@ -342,9 +343,7 @@ def mark_misplaced(
                     segment = i
                     px = x
                     py = y2[near] + down
-        face = _face_left_of(
-            x2, y2, left, grid_start, grid_segment, grid_arc, columns, shift, segment, px, py
-        )
+        face = _face_left_of(x2, y2, left, grid_start, grid_segment, grid_arc, columns, shift, segment, px, py)
         if face == component[ring]:
             continue
         for k in range(ring_start[ring], ring_start[ring + 1]):

@@ -91,9 +91,7 @@ def _cross_sums(x: NDArray[np.int32], y: NDArray[np.int32], start: NDArray[np.in
 
 
 @kernel
-def ring_sums(
-    halves: NDArray[np.int32], start: NDArray[np.int64], cross_sums: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def ring_sums(halves: NDArray[np.int32], start: NDArray[np.int64], cross_sums: NDArray[np.int64]) -> NDArray[np.int64]:
     """Twice the signed area of every ring from the cross sums of the arcs (shoelace formula)."""
     area2 = np.zeros(start.size - 1, np.int64)
     for ring in range(area2.size):

@@ -25,8 +25,8 @@ _LARGEST_DRIFT = 0.2
 def simplify_arcs(arcs: Arcs, rings: Rings, *, tolerance_px: float, shape: tuple[int, int]) -> Chains:
     """Simplify every arc once with ``tolerance_px``, and less where the result would not be a valid map.
 
-    Arcs in conflict step down from the whole tolerance over half of it and mere smoothing to the exact cracks.
-    Exact and smoothed arcs never conflict with each other, so this ends.
+    Arcs in conflict step down from the whole tolerance over half of it and mere smoothing to the exact
+    cracks. Exact and smoothed arcs never conflict with each other, so this ends.
 
     Args:
         arcs: The arcs of a map of ``shape``.
@@ -88,9 +88,7 @@ def _conflicts(
     conflict = np.zeros(changed.size, np.bool_)
     points = chains.x2, chains.y2, chains.start, chains.size
     grid = index_segments(*points, shape=shape)
-    mark_contacts(
-        chains.x2, chains.y2, grid.start, grid.segment, grid.arc, changed, 2 * CLEARANCE_PX, conflict
-    )
+    mark_contacts(chains.x2, chains.y2, grid.start, grid.segment, grid.arc, changed, 2 * CLEARANCE_PX, conflict)
     mark_reordered(*points, arcs.leaving, conflict)
     if not conflict.any():
         # Only meaningful in a drawing without crossings.

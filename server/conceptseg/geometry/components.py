@@ -52,23 +52,32 @@ def label_components(labels: Labels) -> Components:
     return Components(map=provisional, label=label[:n_components].copy(), area_px=area[:n_components].copy())
 
 
+def touches_border(components: Components) -> NDArray[np.bool_]:
+    """(n,) which components reach the border of the map."""
+    touches = np.zeros(components.area_px.size, np.bool_)
+    for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
+        touches[components.map[line]] = True
+    return touches
+
+
 def require_labels(labels: Labels) -> Labels:
     """Return ``labels`` in row-major memory order, or raise InvalidRequestError if it is no label map."""
     if labels.ndim != 2 or labels.size == 0 or labels.dtype not in (np.uint8, np.uint16):
         raise InvalidRequestError(
-            f"Expected labels (h, w) of uint8 or uint16 with at least one pixel, "
-            f"got {labels.shape} of {labels.dtype}."
+            f"Expected labels (h, w) of uint8 or uint16 with at least one pixel, got {labels.shape} of {labels.dtype}."
         )
     # The compiled loops index with int32, and outlines use half pixels.
     if labels.size >= 2**31 or max(labels.shape) >= 2**30:
         raise InvalidRequestError(
             f"Expected a label map of less than 2^31 pixels, got {labels.shape}. Choose a larger downsample."
         )
-    return np.ascontiguousarray(labels)
+    contiguous: Labels = np.ascontiguousarray(labels)
+    return contiguous
 
 
 @kernel
-def _find(parent: NDArray[np.int32], item: int) -> int:
+def find_root(parent: NDArray[np.int32], item: int) -> int:
+    """The representative of ``item`` in a union-find forest; halves the path on the way."""
     while parent[item] != item:
         parent[item] = parent[parent[item]]
         item = parent[item]
@@ -96,7 +105,7 @@ def _number_runs(
             while x < width and labels[y, x] == value:
                 if y > 0 and labels[y - 1, x] == value and provisional[y - 1, x] != above:
                     above = provisional[y - 1, x]
-                    root = _find(parent, above)
+                    root = find_root(parent, above)
                     if own < 0:
                         own = root
                     elif root < own:
@@ -118,9 +127,7 @@ def _number_runs(
 
 
 @kernel
-def _resolve(
-    provisional: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels
-) -> int:
+def _resolve(provisional: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels) -> int:
     """Replace provisional by final numbers everywhere; return the number of components.
 
     A parent is never larger than its child, so one pass down adds up the areas and one pass up renumbers.

@@ -24,7 +24,7 @@ class Coverage:
     Attributes:
         labels: (n,) the label of every polygon, never 0.
         polygons: (n,) `shapely.Polygon` in pixel corners of the label map: x right, y down, the pixel
-            (row i, column j) covers [j, j + 1] × [i, i + 1]. Shells have a positive area in these coordinates.
+            (row i, column j) covers [j, j + 1] × [i, i + 1]. Shells have a positive area, holes a negative.
         component: (n,) int32, the component of every polygon, ascending.
         components: All components of the label map, the unlabelled ones included.
     """
@@ -40,10 +40,10 @@ def polygonize(labels: Labels, *, tolerance_px: float) -> Coverage:
 
     The outlines are traced as arcs between junctions, each arc is simplified once, and the polygons are put
     together from the arcs, so neighbours stay glued: `shapely.coverage_is_valid` holds at any tolerance.
-    Simplification joins the middles of the pixel edges first (a diagonal staircase becomes a straight line) and
-    then removes points (Douglas & Peucker 1973). It never lets outlines cross or touch, swallows no component
-    and keeps 0.36 px between outlines, so that coordinates may be rounded afterwards. The map's own border and
-    corners stay exact.
+    Simplification joins the middles of the pixel edges first (a diagonal staircase becomes a straight line)
+    and then removes points (Douglas & Peucker 1973). It never lets outlines cross or touch, swallows no
+    component and keeps 0.36 px between outlines, so that coordinates may be rounded afterwards. The map's own
+    border and corners stay exact.
 
     Args:
         labels: (h, w) uint8 or uint16; 0 = unlabelled, which gets no polygon.
@@ -74,6 +74,4 @@ def polygonize(labels: Labels, *, tolerance_px: float) -> Coverage:
     polygons = shapely.from_ragged_array(
         shapely.GeometryType.POLYGON, coordinates, (ring_offsets, np.append(shells, kept.size))
     )
-    return Coverage(
-        labels=components.label[component], polygons=polygons, component=component, components=components
-    )
+    return Coverage(labels=components.label[component], polygons=polygons, component=component, components=components)

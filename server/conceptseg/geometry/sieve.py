@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.labels import Labels
 from conceptseg.geometry._kernel import kernel
-from conceptseg.geometry.components import Components, label_components
+from conceptseg.geometry.components import find_root, label_components, touches_border
 
 
 def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float) -> Labels:
@@ -39,7 +39,7 @@ def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float)
         if math.isnan(value) or value < 0:
             raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
     components = label_components(labels)
-    border = _on_border(components)
+    border = touches_border(components)
     limit = np.where(components.label > 0, min_area_px, np.where(border, 0.0, min_hole_area_px))
     small = components.area_px < limit
     if not small.any():
@@ -47,27 +47,19 @@ def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float)
     graph = _shared_boundaries(components.map, components.area_px.size)
     merged = _merge(
         *graph,
-        components.label,
+        components.label.astype(np.int32),  # one type, so that it is compiled once
         components.area_px.copy(),
         border,
         min_area_px,
         min_hole_area_px,
         int(min(max(min_area_px, min_hole_area_px), labels.size)) + 1,
     )
-    return _paint(components.map, merged)
-
-
-def _on_border(components: Components) -> NDArray[np.bool_]:
-    border = np.zeros(components.area_px.size, np.bool_)
-    for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        border[components.map[line]] = True
-    return border
+    new_labels: Labels = merged.astype(labels.dtype)
+    return _paint(components.map, new_labels)
 
 
 @kernel
-def _count_pair(
-    keys: NDArray[np.int64], counts: NDArray[np.int64], first: int, second: int, n_components: int
-) -> int:
+def _count_pair(keys: NDArray[np.int64], counts: NDArray[np.int64], first: int, second: int, n_components: int) -> int:
     """Count one crack between two components in a hash table; return 1 if the pair is new."""
     key = np.int64(min(first, second)) * n_components + max(first, second)
     mask = keys.size - 1
@@ -82,9 +74,7 @@ def _count_pair(
 
 
 @kernel
-def _grow(
-    keys: NDArray[np.int64], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _grow(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     new_keys = np.full(2 * keys.size, -1, np.int64)
     new_counts = np.zeros(2 * keys.size, np.int64)
     mask = new_keys.size - 1
@@ -102,7 +92,7 @@ def _grow(
 def _shared_boundaries(
     components: NDArray[np.int32], n_components: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
-    """The neighbours of every component in compressed rows: starts, neighbours, lengths of the shared boundary."""
+    """Starts of every component's neighbours, the neighbours, and the lengths of the shared boundaries."""
     keys = np.full(1024, -1, np.int64)
     counts = np.zeros(1024, np.int64)
     used = 0
@@ -139,25 +129,17 @@ def _shared_boundaries(
 
 
 @kernel
-def _root(parent: NDArray[np.int32], item: int) -> int:
-    while parent[item] != item:
-        parent[item] = parent[parent[item]]
-        item = parent[item]
-    return item
-
-
-@kernel
 def _merge(
     start: NDArray[np.int64],
     neighbour: NDArray[np.int32],
     length: NDArray[np.int64],
-    label: Labels,
+    label: NDArray[np.int32],
     area: NDArray[np.int64],
     border: NDArray[np.bool_],
     min_area: float,
     min_hole_area: float,
     n_sizes: int,
-) -> Labels:
+) -> NDArray[np.int32]:
     """Merge small components, smallest first; return the new label of every component.
 
     Components wait in one queue per area. Merging only makes them larger, so the queues are emptied in order
@@ -165,7 +147,6 @@ def _merge(
     of its members, which are kept as linked lists; only small components are ever looked through.
     """
     n = area.size
-    label = label.copy()
     parent = np.arange(n).astype(np.int32)
     next_member = np.full(n, -1, np.int32)
     last_member = np.arange(n).astype(np.int32)
@@ -206,7 +187,7 @@ def _merge(
             member = component
             while member >= 0:
                 for k in range(start[member], start[member + 1]):
-                    other = _root(parent, neighbour[k])
+                    other = find_root(parent, neighbour[k])
                     if other == component:
                         continue
                     if shared[other] == 0:
@@ -218,19 +199,19 @@ def _merge(
             for k in range(n_found):
                 other = found[k]
                 if label[other] > 0 and (
-                    best < 0
-                    or shared[other] > shared[best]
-                    or (shared[other] == shared[best] and other < best)
+                    best < 0 or shared[other] > shared[best] or (shared[other] == shared[best] and other < best)
                 ):
                     best = other
-            new_label = label[best] if best >= 0 else label.dtype.type(0)
-            label[component] = new_label
+            if best >= 0:
+                label[component] = label[best]
+            else:
+                label[component] = 0
             # All neighbours of the new label are one component now; the first in raster order names it.
             root = component
             for k in range(n_found):
                 other = found[k]
                 shared[other] = 0
-                if label[other] != new_label:
+                if label[other] != label[component]:
                     continue
                 keep = min(root, other)
                 gone = max(root, other)
@@ -250,7 +231,7 @@ def _merge(
                 queue_last[larger] = n_queued
                 n_queued += 1
     for component in range(n):
-        label[component] = label[_root(parent, component)]
+        label[component] = label[find_root(parent, component)]
     return label
 
 
