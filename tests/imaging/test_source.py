@@ -32,10 +32,17 @@ def test_reads_are_relative_to_the_region_and_see_the_slide_around_it(image, noi
     np.testing.assert_array_equal(got, noise(300, 400)[40:92, 80:184])
 
 
-def test_beyond_the_slide_its_edge_repeats(image, noise):
+def test_beyond_the_slide_lies_its_mirror_image(image, noise):
     source = open_region(image(), region=Region(x=0, y=0, width=64, height=32), pixel_size_um=0.5)
-    got = source.read(x=-8, y=0, width=16, height=4)
-    np.testing.assert_array_equal(got[:, :8], np.repeat(noise(300, 400)[:4, :1], 8, axis=1))
+    got = source.read(x=-8, y=-2, width=16, height=6)
+    np.testing.assert_array_equal(got, np.pad(noise(300, 400), ((2, 0), (8, 0), (0, 0)), mode="symmetric")[:6, :16])
+
+
+def test_an_image_narrower_than_the_halo_is_mirrored_to_and_fro():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 3, 3), np.uint8)
+    source = open_region(ArrayReader(pixels, name="a", pixel_size_um=0.5), region=None, pixel_size_um=0.5)
+    got = source.read(x=-10, y=-12, width=23, height=29)
+    np.testing.assert_array_equal(got, np.pad(pixels, ((12, 12), (10, 10), (0, 0)), mode="symmetric"))
 
 
 def test_tiles_with_halo_put_together_are_the_region_read_whole(image, in_blocks):

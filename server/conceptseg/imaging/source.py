@@ -7,6 +7,9 @@ import math
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from conceptseg.domain.errors import InvalidRequestError, MissingPixelSizeError
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.imaging.levels import Rgb
@@ -65,20 +68,26 @@ class RegionSource:
 
         Returns:
             uint8 (height, width, 3) RGB, writable. Beyond the region the slide's own pixels; beyond the slide
-            its nearest edge pixel. The same pixel whatever the block it is read in.
+            its mirror image, in which an encoder sees tissue and not the stripes of a repeated edge. The same
+            pixel whatever the block it is read in.
 
         Raises:
             ImageError: the file is damaged.
         """
         grid = self.grid
-        return self.reader.read(
-            x=grid.region.x + x * grid.scale_x,
-            y=grid.region.y + y * grid.scale_y,
-            width=width,
-            height=height,
+        columns = _mirrored(x, width, origin=grid.region.x, scale=grid.scale_x, full=self.reader.width)
+        rows = _mirrored(y, height, origin=grid.region.y, scale=grid.scale_y, full=self.reader.height)
+        left, top = int(columns.min()), int(rows.min())
+        block = self.reader.read(
+            x=grid.region.x + left * grid.scale_x,
+            y=grid.region.y + top * grid.scale_y,
+            width=int(columns.max()) + 1 - left,
+            height=int(rows.max()) + 1 - top,
             scale_x=grid.scale_x,
             scale_y=grid.scale_y,
         )
+        inside = left == x and top == y and block.shape[:2] == (height, width)
+        return block if inside else block[(rows - top)[:, None], columns - left]
 
 
 def open_region(
@@ -152,6 +161,22 @@ def thumbnail(source: RegionSource, *, max_px: int) -> Rgb:
         scale_x=grid.region.width / width,
         scale_y=grid.region.height / height,
     )
+
+
+def _mirrored(start: int, count: int, *, origin: int, scale: float, full: int) -> NDArray[np.int64]:
+    """The output px ``start`` … ``start + count`` along one axis, those outside the image folded back into it.
+
+    ``origin`` and ``full`` are the grid's origin and the image's length in full-resolution px. The fold is
+    periodic, so an image narrower than a halo is mirrored to and fro.
+    """
+    low = math.ceil(-origin / scale - 1e-6)
+    high = max(math.floor((full - origin) / scale + 1e-6), low + 1)
+    wanted = np.arange(start, start + count, dtype=np.int64)
+    if start >= low and start + count <= high:
+        return wanted
+    length = high - low
+    folded = (wanted - low) % (2 * length)
+    return low + np.minimum(folded, 2 * length - 1 - folded)
 
 
 def _downsample(wanted: float, name: str, pixel_size_um: float, full_pixel_size_um: float) -> float:
