@@ -1,0 +1,1 @@
+"""Generated messages and stubs of proto/conceptseg/v1; `make stubs` makes them again."""
