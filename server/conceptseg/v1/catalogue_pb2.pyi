@@ -367,23 +367,24 @@ class PlanRegionRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    ENCODER_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
     IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
     IMAGE_PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
-    TILE_PX_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
-    encoder: _builtins.str
-    """Name of the encoder; "default" when empty."""
     image_width: _builtins.int
     """Full-resolution px per row of the whole image; 0 when unknown, then the window is not cut to the image."""
     image_height: _builtins.int
     """Full-resolution px per column of the whole image; 0 when unknown."""
     image_pixel_size_um: _builtins.float
     """µm per full-resolution px, the mean of x and y. Required."""
-    tile_px: _builtins.int
-    """SegmentSettings.tile_px, if it will be set."""
+    @_builtins.property
+    def options(self) -> _common_pb2.SegmentOptions:
+        """What SegmentPixels will be asked to do: encoder, dictionary and tile size have a say. For FitConcepts the encoder
+        and the method "learned", which needs no dictionary.
+        """
+
     @_builtins.property
     def region(self) -> _common_pb2.Region:
         """The region to analyse."""
@@ -395,26 +396,20 @@ class PlanRegionRequest(_message.Message):
     def __init__(
         self,
         *,
-        encoder: _builtins.str = ...,
+        options: _common_pb2.SegmentOptions | None = ...,
         region: _common_pb2.Region | None = ...,
         image_width: _builtins.int = ...,
         image_height: _builtins.int = ...,
         image_pixel_size_um: _builtins.float | None = ...,
-        tile_px: _builtins.int | None = ...,
         grid: _common_pb2.PixelGrid | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_tile_px", b"_tile_px", "grid", b"grid", "image_pixel_size_um", b"image_pixel_size_um", "region", b"region", "tile_px", b"tile_px"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "grid", b"grid", "image_pixel_size_um", b"image_pixel_size_um", "options", b"options", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_tile_px", b"_tile_px", "encoder", b"encoder", "grid", b"grid", "image_height", b"image_height", "image_pixel_size_um", b"image_pixel_size_um", "image_width", b"image_width", "region", b"region", "tile_px", b"tile_px"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "grid", b"grid", "image_height", b"image_height", "image_pixel_size_um", b"image_pixel_size_um", "image_width", b"image_width", "options", b"options", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_pixel_size_um: _TypeAlias = _typing.Literal["image_pixel_size_um"]  # noqa: Y015
     _WhichOneofArgType__image_pixel_size_um: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um"]  # noqa: Y015
-    _WhichOneofReturnType__tile_px: _TypeAlias = _typing.Literal["tile_px"]  # noqa: Y015
-    _WhichOneofArgType__tile_px: _TypeAlias = _typing.Literal["_tile_px", b"_tile_px"]  # noqa: Y015
-    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_pixel_size_um) -> _WhichOneofReturnType__image_pixel_size_um | None: ...
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_px) -> _WhichOneofReturnType__tile_px | None: ...
 
 Global___PlanRegionRequest: _TypeAlias = PlanRegionRequest  # noqa: Y015
 

@@ -127,7 +127,7 @@ class PixelsHeader(_message.Message):
     @_builtins.property
     def window(self) -> _common_pb2.OutputRect:
         """The output px that will be sent: the whole grid and as much around it as the image has and the encoder wants
-        (PlanRegion says how much). Unset for the bare grid. Beyond it, the server repeats the edge.
+        (PlanRegion says how much). Unset for the bare grid. Beyond it, the server continues with the mirror image.
         """
 
     def __init__(
