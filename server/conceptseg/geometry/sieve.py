@@ -98,14 +98,16 @@ def _shared_boundaries(
     used = 0
     height, width = components.shape
     for y in range(height):
-        for x in range(width):
-            own = components[y, x]
-            if x + 1 < width and components[y, x + 1] != own:
-                used += _count_pair(keys, counts, own, components[y, x + 1], n_components)
-            if y + 1 < height and components[y + 1, x] != own:
-                used += _count_pair(keys, counts, own, components[y + 1, x], n_components)
-            if 2 * used > keys.size - 4:
-                keys, counts = _grow(keys, counts)
+        # At most half full, whatever the row brings.
+        while 2 * (used + 2 * width) > keys.size:
+            keys, counts = _grow(keys, counts)
+        for x in range(width - 1):
+            if components[y, x] != components[y, x + 1]:
+                used += _count_pair(keys, counts, components[y, x], components[y, x + 1], n_components)
+        if y + 1 < height:
+            for x in range(width):
+                if components[y, x] != components[y + 1, x]:
+                    used += _count_pair(keys, counts, components[y, x], components[y + 1, x], n_components)
     start = np.zeros(n_components + 1, np.int64)
     for i in range(keys.size):
         if keys[i] >= 0:
