@@ -75,8 +75,10 @@ class RegionSource:
             ImageError: the file is damaged.
         """
         grid = self.grid
-        columns = _mirrored(x, width, origin=grid.region.x, scale=grid.scale_x, full=self.reader.width)
-        rows = _mirrored(y, height, origin=grid.region.y, scale=grid.scale_y, full=self.reader.height)
+        left, right = image_span(origin=grid.region.x, scale=grid.scale_x, full=self.reader.width)
+        top, bottom = image_span(origin=grid.region.y, scale=grid.scale_y, full=self.reader.height)
+        columns = mirrored(x, width, low=left, high=right)
+        rows = mirrored(y, height, low=top, high=bottom)
         left, top = int(columns.min()), int(rows.min())
         block = self.reader.read(
             x=grid.region.x + left * grid.scale_x,
@@ -163,14 +165,23 @@ def thumbnail(source: RegionSource, *, max_px: int) -> Rgb:
     )
 
 
-def _mirrored(start: int, count: int, *, origin: int, scale: float, full: int) -> NDArray[np.int64]:
-    """The output px ``start`` … ``start + count`` along one axis, those outside the image folded back into it.
+def image_span(*, origin: int, scale: float, full: int) -> tuple[int, int]:
+    """First and end output px along one axis that lie in the image; at least one.
 
-    ``origin`` and ``full`` are the grid's origin and the image's length in full-resolution px. The fold is
-    periodic, so an image narrower than a halo is mirrored to and fro.
+    Args:
+        origin: The grid's origin in full-resolution px.
+        scale: Full-resolution px per output px.
+        full: The image's length in full-resolution px.
     """
     low = math.ceil(-origin / scale - 1e-6)
-    high = max(math.floor((full - origin) / scale + 1e-6), low + 1)
+    return low, max(math.floor((full - origin) / scale + 1e-6), low + 1)
+
+
+def mirrored(start: int, count: int, *, low: int, high: int) -> NDArray[np.int64]:
+    """The px ``start`` … ``start + count`` along one axis, those outside ``low`` … ``high`` folded back into it.
+
+    The fold is periodic, so an image narrower than a halo is mirrored to and fro.
+    """
     wanted = np.arange(start, start + count, dtype=np.int64)
     if start >= low and start + count <= high:
         return wanted

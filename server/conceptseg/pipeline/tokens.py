@@ -16,6 +16,7 @@ from torch import Tensor
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, stop_if
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tiles import Tile, TileGrid
 from conceptseg.imaging.tissue import MARGIN_BLOCKS, block_px_for, tissue_of
@@ -114,17 +115,39 @@ def _without_tokens(pixels: _Pixels) -> TileTokens:
     return TileTokens(rows=nothing, columns=nothing, tokens=None, tissue=pixels.tissue, tile=pixels.tile)
 
 
+def needed_px(tiles: TileGrid, spec: EncoderSpec) -> Tile:
+    """The output px that `encode_tiles` reads, surroundings included."""
+    corners = [_outer(tile, spec) for tile in tiles]
+    left, top = corners[0].x, corners[0].y
+    return Tile(
+        x=left,
+        y=top,
+        width=max(tile.x + tile.width for tile in corners) - left,
+        height=max(tile.y + tile.height for tile in corners) - top,
+    )
+
+
+def _context_px(spec: EncoderSpec) -> int:
+    """What is read around a tile: the halo, and what the tissue rule needs."""
+    # The tokens one beyond the tile decide, too, which of its tokens touch tissue.
+    margin = MARGIN_BLOCKS * block_px_for(spec.stride_px)
+    return max(spec.halo_px, spec.stride_px + -(-margin // spec.stride_px) * spec.stride_px)
+
+
+def _outer(tile: Tile, spec: EncoderSpec) -> Tile:
+    """What is read for a tile."""
+    if spec.tile_px is not None:  # a window is always whole
+        tile = Tile(x=tile.x, y=tile.y, width=spec.tile_px, height=spec.tile_px)
+    return tile.grown(_context_px(spec))
+
+
 def _read_tile(source: PixelSource, tile: Tile, encoder: Encoder, *, whole_region: bool) -> _Pixels:
     """Read a tile with the context that the encoder and the tissue rule need."""
     spec = encoder.spec
     stride = spec.stride_px
     block = block_px_for(stride)
-    # The tokens one beyond the tile decide, too, which of its tokens touch tissue.
-    context = max(spec.halo_px, stride + -(-MARGIN_BLOCKS * block // stride) * stride)
-    core = tile
-    if spec.tile_px is not None:  # a window is always whole
-        core = Tile(x=tile.x, y=tile.y, width=spec.tile_px, height=spec.tile_px)
-    outer = core.grown(context)
+    context = _context_px(spec)
+    outer = _outer(tile, spec)
     rgb = source.read(x=outer.x, y=outer.y, width=outer.width, height=outer.height)
     tokens_high, tokens_wide = tile.height // stride, tile.width // stride
     per_token = stride // block
