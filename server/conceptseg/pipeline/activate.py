@@ -73,7 +73,7 @@ class _Run:
         progress: ReportProgress,
         cancelled: IsCancelled,
     ):
-        self.tiles = tile_grid(source, encoder, tile_px=settings.tile_px)
+        self.tiles = tile_grid(source.grid, encoder, tile_px=settings.tile_px)
         self.block_px = block_px_for(encoder.spec.stride_px)
         self.tissue = np.zeros(
             (

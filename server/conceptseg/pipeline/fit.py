@@ -96,7 +96,7 @@ def sample_tokens(
     cancelled: IsCancelled = never_cancelled,
 ) -> NDArray[np.float32]:
     """A seeded random sample of a region's tissue tokens, (n, channels); independent of the tile size."""
-    tiles = tile_grid(source, encoder, tile_px=None)
+    tiles = tile_grid(source.grid, encoder, tile_px=None)
     ranks = sample_ranks(tiles.tokens_high, tiles.tokens_wide, seed=seed)
     best_ranks: NDArray[np.int64] = np.empty(0, np.int64)
     best: NDArray[np.float32] = np.empty((0, encoder.spec.channels), np.float32)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, stop_if
+from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.imaging.source import PixelSource
@@ -49,7 +50,7 @@ class _Pixels:
     tissue: NDArray[np.bool_]
 
 
-def tile_grid(source: PixelSource, encoder: Encoder, *, tile_px: int | None) -> TileGrid:
+def tile_grid(grid: PixelGrid, encoder: Encoder, *, tile_px: int | None) -> TileGrid:
     """The tiles of a region for an encoder; ``tile_px`` None for the size it is fastest on.
 
     An encoder with a fixed window has tiles of its own, whatever is asked: its result depends on them.
@@ -60,7 +61,7 @@ def tile_grid(source: PixelSource, encoder: Encoder, *, tile_px: int | None) -> 
     if tile_px < spec.stride_px:
         raise InvalidRequestError(f"Expected a tile of at least {spec.stride_px} px, got {tile_px}.")
     tile_px -= tile_px % spec.stride_px
-    return TileGrid.over(source.grid, tile_px=tile_px, stride_px=spec.stride_px, halo_px=spec.halo_px)
+    return TileGrid.over(grid, tile_px=tile_px, stride_px=spec.stride_px, halo_px=spec.halo_px)
 
 
 def encode_tiles(
