@@ -118,14 +118,13 @@ def open_region(
         InvalidRequestError: a pixel size that is not positive, an image more than 4 times too coarse, or a
             z-slice or time point other than the first.
     """
-    _require_positive(pixel_size_um, what="the encoder's pixel size")
     full_pixel_size_um = image_pixel_size_um if image_pixel_size_um is not None else reader.pixel_size_um
     if full_pixel_size_um is None:
         raise MissingPixelSizeError(
             f"{reader.name} carries no pixel size. Give the µm per full-resolution pixel with "
             "--pixel-size-um (about 0.25 for a 40x scan, 0.5 for 20x), or set it in QuPath's Image tab."
         )
-    _require_positive(full_pixel_size_um, what=f"the pixel size of {reader.name}")
+    downsample = choose_downsample(reader.name, pixel_size_um=pixel_size_um, full_pixel_size_um=full_pixel_size_um)
     if region is None:
         region = Region(x=0, y=0, width=reader.width, height=reader.height)
     region.require_inside(reader.width, reader.height, of=reader.name)
@@ -134,7 +133,6 @@ def open_region(
             f"{reader.name}: only the first z-slice and time point can be read from a file, "
             f"got z={region.z}, t={region.t}. Run it from QuPath, which sends the pixels of any plane."
         )
-    downsample = _downsample(pixel_size_um / full_pixel_size_um, reader.name, pixel_size_um, full_pixel_size_um)
     grid = PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full_pixel_size_um)
     return RegionSource(reader=reader, grid=grid)
 
@@ -190,7 +188,20 @@ def mirrored(start: int, count: int, *, low: int, high: int) -> NDArray[np.int64
     return low + np.minimum(folded, 2 * length - 1 - folded)
 
 
-def _downsample(wanted: float, name: str, pixel_size_um: float, full_pixel_size_um: float) -> float:
+def choose_downsample(name: str, *, pixel_size_um: float, full_pixel_size_um: float) -> float:
+    """Full-resolution px per output px, by the rule that `open_region` tells.
+
+    Args:
+        name: What messages call the image.
+        pixel_size_um: µm per output px that the encoder expects.
+        full_pixel_size_um: µm per full-resolution px.
+
+    Raises:
+        InvalidRequestError: a pixel size that is not positive, or an image more than 4 times too coarse.
+    """
+    _require_positive(pixel_size_um, what="the encoder's pixel size")
+    _require_positive(full_pixel_size_um, what=f"the pixel size of {name}")
+    wanted = pixel_size_um / full_pixel_size_um
     if wanted < 1 / _COARSEST:
         raise InvalidRequestError(
             f"{name} has {full_pixel_size_um:g} µm per pixel; the encoder expects {pixel_size_um:g} µm and "
