@@ -1,0 +1,157 @@
+"""The pixels of a region that a client sends, as a source for the pipeline."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from PIL import Image
+
+from conceptseg.domain.errors import ImageError, InvalidRequestError
+from conceptseg.domain.region import PixelGrid
+from conceptseg.imaging.levels import Rgb
+from conceptseg.imaging.source import mirrored
+from conceptseg.imaging.tiles import Tile
+from conceptseg.rpc.errors import LimitError
+from conceptseg.v1 import segment_pb2 as pb
+
+_PICTURE_FORMATS = {pb.PIXEL_ENCODING_JPEG: "JPEG", pb.PIXEL_ENCODING_PNG: "PNG"}
+_PICTURE_MODES = ("RGB", "RGBA", "L", "P")
+
+NextTile = Callable[[], pb.PixelTile | None]
+"""Waits for the next tile of the region; None when there are no more."""
+
+
+class Canvas:
+    """A `PixelSource` that fills as tiles arrive.
+
+    A read takes tiles from the client until it has what it needs, so work begins with the first tiles, and a
+    client that is faster than the work is stopped by flow control. Decoded pixels are kept once, in one array.
+    """
+
+    def __init__(self, *, name: str, grid: PixelGrid, window: Tile, next_tile: NextTile, most_tiles: int) -> None:
+        """Make room for ``window``, which contains the whole grid."""
+        self.name, self.grid = name, grid
+        self._window, self._next_tile, self._most_tiles = window, next_tile, most_tiles
+        # The system gives memory to it page by page as tiles arrive.
+        self._pixels = np.empty((window.height, window.width, 3), np.uint8)
+        self._boxes = np.empty((64, 4), np.int64)  # left, top, right, bottom of the tiles so far
+        self._count = 0
+        self._missing = window.width * window.height
+
+    def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
+        """Read a block of output pixels; beyond the window its mirror image. See `RegionSource.read`."""
+        window = self._window
+        columns = mirrored(x, width, low=window.x, high=window.x + window.width)
+        rows = mirrored(y, height, low=window.y, high=window.y + window.height)
+        left, top = int(columns.min()), int(rows.min())
+        right, bottom = int(columns.max()) + 1, int(rows.max()) + 1
+        while self._missing and self._covered(left, top, right, bottom) < (right - left) * (bottom - top):
+            self._take_one()
+        block = self._pixels[top - window.y : bottom - window.y, left - window.x : right - window.x]
+        inside = left == x and top == y and block.shape[:2] == (height, width)
+        return block.copy() if inside else block[(rows - top)[:, None], columns - left]
+
+    def complete(self, *, until_end: bool) -> None:
+        """Take the rest of the tiles and check that they covered the window exactly once.
+
+        Args:
+            until_end: Also wait for the end of the stream, so that a surplus tile is noticed.
+
+        Raises:
+            InvalidRequestError: tiles are missing, or overlap.
+        """
+        while self._missing:
+            self._take_one()
+        self._require_no_overlap()
+        if until_end and self._next_tile() is not None:
+            raise InvalidRequestError("More tiles came after the window was complete. Send every pixel once.")
+
+    def _take_one(self) -> None:
+        tile = self._next_tile()
+        if tile is None:
+            self._require_no_overlap()
+            raise InvalidRequestError(
+                f"The stream ended before the window was complete: {self._missing} of "
+                f"{self._window.width * self._window.height} px are missing. Send tiles that cover all of it."
+            )
+        rect = tile.rect
+        x, y = rect.x - self._window.x, rect.y - self._window.y
+        if rect.width < 1 or rect.height < 1:
+            raise InvalidRequestError(f"The tile {_text(tile)} is empty: expected width and height >= 1 px.")
+        if x < 0 or y < 0 or x + rect.width > self._window.width or y + rect.height > self._window.height:
+            raise InvalidRequestError(
+                f"The tile {_text(tile)} is not inside the window {self._window.x},{self._window.y},"
+                f"{self._window.width},{self._window.height} (x,y,width,height in output px)."
+            )
+        if self._count == self._most_tiles:
+            raise LimitError(f"The region comes in more than {self._most_tiles} tiles. Send larger tiles.")
+        if rect.width * rect.height > self._missing:
+            self._require_no_overlap(also=tile)
+        self._pixels[y : y + rect.height, x : x + rect.width] = decode(tile)
+        if self._count == len(self._boxes):
+            self._boxes = np.concatenate([self._boxes, np.empty_like(self._boxes)])
+        self._boxes[self._count] = rect.x, rect.y, rect.x + rect.width, rect.y + rect.height
+        self._count += 1
+        self._missing -= rect.width * rect.height
+
+    def _covered(self, left: int, top: int, right: int, bottom: int) -> int:
+        """Output px of a box that have arrived, tiles that overlap counted twice."""
+        boxes = self._boxes[: self._count]
+        width = np.minimum(boxes[:, 2], right) - np.maximum(boxes[:, 0], left)
+        height = np.minimum(boxes[:, 3], bottom) - np.maximum(boxes[:, 1], top)
+        return int((np.maximum(width, 0) * np.maximum(height, 0)).sum())
+
+    def _require_no_overlap(self, *, also: pb.PixelTile | None = None) -> None:
+        boxes = self._boxes[: self._count]
+        if also is not None:
+            r = also.rect
+            boxes = np.vstack([boxes, [r.x, r.y, r.x + r.width, r.y + r.height]])
+        # Tiles that only touch share an edge; half a px less on every side tells them from those that overlap.
+        shrunk = shapely.box(*(boxes + np.array([0.25, 0.25, -0.25, -0.25])).T)
+        first, second = shapely.STRtree(shrunk).query(shrunk, predicate="intersects")
+        twice = first[first != second]
+        if twice.size:
+            x, y, right, bottom = boxes[twice.max()]
+            raise InvalidRequestError(
+                f"The tile {x},{y},{right - x},{bottom - y} (x,y,width,height in output px) overlaps another one. "
+                "Send every pixel once."
+            )
+
+
+def decode(tile: pb.PixelTile) -> NDArray[np.uint8]:
+    """The pixels of a tile, uint8 (height, width, 3).
+
+    Raises:
+        InvalidRequestError: no encoding, or a wrong number of pixels.
+        ImageError: a damaged picture.
+    """
+    width, height = tile.rect.width, tile.rect.height
+    if tile.encoding == pb.PIXEL_ENCODING_RAW_RGB:
+        if len(tile.data) != 3 * width * height:
+            raise InvalidRequestError(
+                f"The tile {_text(tile)} has {len(tile.data)} bytes: expected 3 × {width} × {height} = "
+                f"{3 * width * height} bytes of raw RGB."
+            )
+        return np.frombuffer(tile.data, np.uint8).reshape(height, width, 3)
+    kind = _PICTURE_FORMATS.get(tile.encoding)
+    if kind is None:
+        raise InvalidRequestError(f"The tile {_text(tile)} has no known encoding: expected RAW_RGB, JPEG or PNG.")
+    try:
+        with Image.open(io.BytesIO(tile.data), formats=[kind]) as picture:
+            # The size is known before anything is unpacked, so a small file cannot become a huge picture.
+            size, mode = picture.size, picture.mode
+            if size == (width, height) and mode in _PICTURE_MODES:
+                return np.asarray(picture.convert("RGB"))
+    except Exception as error:  # decoders raise a dozen types on damaged data
+        raise ImageError(f"The tile {_text(tile)} is not a readable {kind} picture: {str(error)[:200]}") from error
+    if size != (width, height):
+        raise InvalidRequestError(f"The tile {_text(tile)} holds a {kind} picture of {size[0]} × {size[1]} px.")
+    raise ImageError(f"The tile {_text(tile)} is a {kind} picture of mode {mode}: expected 8-bit RGB.")
+
+
+def _text(tile: pb.PixelTile) -> str:
+    return f"{tile.rect.x},{tile.rect.y},{tile.rect.width},{tile.rect.height}"

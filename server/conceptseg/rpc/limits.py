@@ -1,0 +1,68 @@
+"""What one call may ask of the server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from conceptseg.domain.region import PixelGrid
+from conceptseg.pipeline.settings import SegmentSettings
+from conceptseg.rpc.errors import LimitError
+
+LARGEST_TILE_PX = 4096
+"""Side of an encoder tile; beyond it a single forward pass would fill the memory of most machines."""
+
+LARGEST_TOLERANCE_PX = 64.0
+"""Outlines that move further have nothing to do with the tissue."""
+
+LARGEST_MARGIN_PX = 2048
+"""Surroundings of a region that a client may send; no encoder sees that far."""
+
+MOST_KS = 16
+"""Dictionaries of one fit."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Limits:
+    """Limits of a server.
+
+    Attributes:
+        message_bytes: Bytes of one message; a raw tile of 2048 × 2048 px needs 12 MiB.
+        sent_region_px: Output px of a region whose pixels the client sends; they are held in memory, 3 bytes each.
+        read_region_px: Output px of a region that the server reads; about 6 bytes each for label and component maps.
+        tiles: Tiles that a region may come in.
+        call_seconds: Wall time of a call, waiting included.
+        stall_seconds: Time within which the client's next message must arrive.
+        running_calls: Calls that are worked on at the same time.
+        waiting_calls: Calls that may wait.
+    """
+
+    message_bytes: int = 32 << 20
+    sent_region_px: int = 400_000_000
+    read_region_px: int = 4_000_000_000
+    tiles: int = 100_000
+    call_seconds: float = 6 * 3600.0
+    stall_seconds: float = 120.0
+    running_calls: int = 4
+    waiting_calls: int = 64
+
+    def require_sent_px(self, width: int, height: int) -> None:
+        """Raise LimitError if a region of that many output px is too large to be sent."""
+        self._require_px(width, height, most=self.sent_region_px, way_out="--max-sent-megapixels")
+
+    def require_read_px(self, grid: PixelGrid) -> None:
+        """Raise LimitError if a region is too large to be read."""
+        self._require_px(grid.width, grid.height, most=self.read_region_px, way_out="--max-read-megapixels")
+
+    def require_settings(self, settings: SegmentSettings) -> None:
+        """Raise LimitError for settings that would need unreasonable memory."""
+        if settings.tile_px is not None and settings.tile_px > LARGEST_TILE_PX:
+            raise LimitError(f"Expected tile_px of at most {LARGEST_TILE_PX}, got {settings.tile_px}.")
+        if settings.tolerance_px > LARGEST_TOLERANCE_PX:
+            raise LimitError(f"Expected tolerance_px of at most {LARGEST_TOLERANCE_PX:g}, got {settings.tolerance_px}.")
+
+    def _require_px(self, width: int, height: int, *, most: int, way_out: str) -> None:
+        if width * height > most:
+            raise LimitError(
+                f"The region has {width} × {height} output px with its surroundings; this server takes at most "
+                f"{most / 1e6:.0f} million. Choose smaller regions, or start the server with a larger {way_out}."
+            )
