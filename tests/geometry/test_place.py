@@ -20,9 +20,28 @@ def grid_of(labels: np.ndarray, *, scale: float, x: int = 0, y: int = 0) -> Pixe
     return PixelGrid(region=region, width=width, height=height, pixel_size_um=1.0)
 
 
+def edges_of(lines: np.ndarray) -> np.ndarray:
+    """(n, 2, 2) the different edges of some lines, whatever their direction, sorted."""
+    xy, line = shapely.get_coordinates(lines, return_index=True)
+    edges = np.stack([xy[:-1], xy[1:]], axis=1)[line[:-1] == line[1:]].tolist()
+    return np.unique([sorted(edge) for edge in edges], axis=0)
+
+
+def is_coverage(polygons: np.ndarray) -> bool:
+    """The definition: no overlap, and no vertex or crossing inside an edge.
+
+    GEOS 3.14 wrongly reports a valid coverage as invalid where the cut runs through a vertex in which a polygon
+    touches its own hole and another polygon, about once in 5,000 random maps and clips.
+    """
+    lines = shapely.get_rings(polygons)
+    noded = shapely.get_parts(shapely.node(shapely.multilinestrings(edges_of(lines))))
+    overlap = shapely.area(polygons).sum() - shapely.union_all(polygons).area
+    return np.array_equal(edges_of(lines), edges_of(noded)) and abs(overlap) < 1e-9
+
+
 def check_valid(polygons: np.ndarray) -> None:
     assert shapely.is_valid(polygons).all()
-    assert shapely.coverage_is_valid(polygons)
+    assert shapely.coverage_is_valid(polygons) or is_coverage(polygons)
     assert (shapely.get_type_id(polygons) == shapely.GeometryType.POLYGON).all()
     assert (shapely.area(polygons) > 0).all()
 
@@ -116,6 +135,12 @@ def test_polygons_inside_stay_as_they_are_and_those_outside_are_dropped():
     assert inside[0].equals_exact(whole[0], 0)
     component, nothing = concept_polygons(coverage, grid=grid, clip=box(200, 200, 300, 300))
     assert component.size == nothing.size == 0
+
+
+def test_a_coverage_by_definition_has_no_overlaps_and_no_vertices_inside_edges():
+    assert is_coverage(np.array([box(0, 0, 1, 1), box(1, 0, 2, 1)]))
+    assert not is_coverage(np.array([box(0, 0, 1, 1), box(1, 0, 2, 2)]))
+    assert not is_coverage(np.array([box(0, 0, 1, 1), box(0, 0, 1, 1)]))
 
 
 def test_an_empty_coverage_stays_empty():
