@@ -278,7 +278,7 @@ def unite(members, geometry, pathClass, plane, conceptsOf, imageData) {
     def calibration = imageData.getServer().getPixelCalibration()
     def weights = members.collect { it.getROI().getArea() }
     def list = object.getMeasurementList()
-    members.collect { it.getMeasurementList().getNames() as Set }.inject { a, b -> a.intersect(b) }.sort().each { name ->
+    members.collect { it.getMeasurementList().asMap().keySet() as Set }.inject { a, b -> a.intersect(b) }.sort().each { name ->
         def values = members.collect { it.getMeasurementList().get(name) }
         def value = (0..<values.size()).sum { values[it] * weights[it] } / weights.sum()
         if (name.startsWith("Area"))
