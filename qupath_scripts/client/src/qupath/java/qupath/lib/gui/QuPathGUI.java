@@ -1,0 +1,19 @@
+package qupath.lib.gui;
+
+import java.awt.image.BufferedImage;
+import javafx.scene.control.MenuItem;
+import qupath.lib.gui.panes.PreferencePane;
+import qupath.lib.images.ImageData;
+import qupath.lib.projects.Project;
+
+public class QuPathGUI {
+    public static native QuPathGUI getInstance();
+
+    public native ImageData<BufferedImage> getImageData();
+
+    public native Project<BufferedImage> getProject();
+
+    public native MenuItem installCommand(String path, Runnable runnable);
+
+    public native PreferencePane getPreferencePane();
+}

@@ -1,0 +1,9 @@
+package qupath.lib.objects.classes;
+
+public final class PathClass {
+    public static native PathClass fromString(String name, Integer colour);
+
+    public native Integer getColor();
+
+    public native void setColor(Integer colour);
+}

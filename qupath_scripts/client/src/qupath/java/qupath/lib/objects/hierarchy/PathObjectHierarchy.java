@@ -1,0 +1,22 @@
+package qupath.lib.objects.hierarchy;
+
+import java.util.Collection;
+import qupath.lib.objects.PathObject;
+import qupath.lib.objects.hierarchy.events.PathObjectSelectionModel;
+
+public final class PathObjectHierarchy {
+    public native PathObject getRootObject();
+
+    public native PathObjectSelectionModel getSelectionModel();
+
+    public native TMAGrid getTMAGrid();
+
+    public native Collection<PathObject> getAnnotationObjects();
+
+    public native void fireObjectsChangedEvent(
+        Object source, Collection<? extends PathObject> objects, boolean isChanging);
+
+    public native void fireHierarchyChangedEvent(Object source, PathObject object);
+
+    public native void fireObjectClassificationsChangedEvent(Object source, Collection<? extends PathObject> objects);
+}

@@ -1,0 +1,5 @@
+package qupath.lib.plugins.workflow;
+
+public class Workflow {
+    public native void addStep(WorkflowStep step);
+}

@@ -1,0 +1,4 @@
+package qupath.lib.regions;
+
+public class ImageRegion {
+}

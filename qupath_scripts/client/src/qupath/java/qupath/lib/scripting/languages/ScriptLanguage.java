@@ -1,0 +1,4 @@
+package qupath.lib.scripting.languages;
+
+public abstract class ScriptLanguage {
+}
