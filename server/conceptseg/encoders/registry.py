@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+
 import timm
 from timm.layers import SwiGLUPacked  # type: ignore[attr-defined]
 from torch import nn
@@ -234,6 +236,6 @@ def split_timm_name(identifier: str) -> tuple[str, str | None]:
     name, _, layer = identifier.removeprefix("timm:").partition("@")
     architecture = name.split(".")[0]
     if not name.startswith("hf-hub:") and not timm.is_model(architecture):
-        close = timm.list_models(f"*{architecture[:8]}*")[:8]
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
         raise EncoderError(f"timm has no model {name!r}." + (f" Similar: {', '.join(close)}." if close else ""))
     return name, layer or None

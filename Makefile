@@ -1,0 +1,38 @@
+# The two commands are `make demo` and `make test`; `make check` is what CI adds to them.
+PYTHON ?= python3
+BIN := .venv/bin
+SHARED_SLIDE := ../shared/data/wsi/CMU-1-Small-Region.svs
+
+.PHONY: demo test check bench stubs clean
+.DELETE_ON_ERROR:
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "ConceptSeg needs Python 3.11 to 3.13: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: .venv/installed
+	mkdir -p build/demo
+	$(BIN)/python -c 'import skimage.data, PIL.Image; PIL.Image.fromarray(skimage.data.immunohistochemistry()).save("build/demo/colon.png")'
+	$(BIN)/conceptseg segment build/demo/colon.png --pixel-size-um 0.5 --k 8 -o build/demo/colon.geojson --overlay build/demo/colon-overlay.png --summary build/demo/colon.json
+	if [ -f $(SHARED_SLIDE) ]; then $(BIN)/conceptseg segment $(SHARED_SLIDE) --k 16 -o build/demo/slide.geojson --overlay build/demo/slide-overlay.png --summary build/demo/slide.json; fi
+	@echo "Results are in build/demo: drag a .geojson onto the image in QuPath, or look at the overlays."
+
+test: .venv/installed
+	$(BIN)/pytest
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest tests/rpc/test_stubs.py
+
+bench: .venv/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
+	mkdir -p build
+	$(BIN)/python tests/benchmarks/run.py --json build/bench.json
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,188 @@
+"""The whole command against the bare encoder; peak memory; seams."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+import timm
+import torch
+from common import result, time_in_turn, tissue
+
+from conceptseg.encoders.features import LayerFeatures
+from conceptseg.encoders.load import load_encoder
+from conceptseg.encoders.registry import get_spec
+from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.array_reader import ArrayReader
+from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.source import open_region
+from conceptseg.pipeline.fit import fit_concepts
+from conceptseg.pipeline.segment import segment
+from conceptseg.pipeline.settings import SegmentSettings
+from conceptseg.qupath.geojson import write_geojson
+
+SIDE = 4096
+RUNS = 5
+
+
+def measure() -> Iterator[dict[str, Any]]:
+    """Yield ``segment_vs_encoder``, ``seam_agreement`` per encoder, and ``peak_rss``."""
+    yield _against_encoder()
+    for encoder in ("default", "resnet50", "lunit-vits16"):
+        yield _seams(encoder)
+    yield _peak_memory()
+
+
+def write_slide(path: Path, pixels: np.ndarray) -> None:
+    """A tiled TIFF at 0.5 µm/px, JPEG quality 90 as scanners write it."""
+    tifffile.imwrite(
+        path,
+        pixels,
+        photometric="rgb",
+        tile=(512, 512),
+        compression="jpeg",
+        compressionargs={"level": 90},
+        resolution=(20000, 20000),
+        resolutionunit="CENTIMETER",
+    )
+
+
+def _against_encoder() -> dict[str, Any]:
+    """File to GeoJSON against the forward pass alone, at its best batch × memory format × tile in this process."""
+    torch.set_num_threads(2)
+    pixels, source_name = tissue(SIDE, SIDE)
+    encoder, dictionary = load_encoder("default", device="cpu"), find_dictionary(encoder="default", name=None, k=16)
+    stages: list[dict[str, float]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        slide, output = Path(folder) / "slide.tif", Path(folder) / "out.geojson"
+        write_slide(slide, pixels)
+
+        def ours() -> None:
+            with open_image(slide) as reader:
+                region = open_region(reader, region=None, pixel_size_um=0.5)
+                found = segment(region, encoder=encoder, dictionary=dictionary)
+                write_geojson(output, found)
+                stages.append(dict(found.seconds))
+
+        bare, setting = _best_bare_forward(pixels)
+        mine, theirs = (statistics.median(seconds) for seconds in time_in_turn([ours, bare], runs=RUNS))
+    return result(
+        "segment_vs_encoder",
+        ours=SIDE * SIDE / mine / 1e6,
+        baseline=SIDE * SIDE / theirs / 1e6,
+        unit="Mpx/s",
+        better="higher",
+        bare_encoder=f"timm's own model up to the same layer, {setting}",
+        image=f"{source_name}, tiled JPEG TIFF",
+        k=16,
+        runs=RUNS,
+        median_stage_seconds={name: statistics.median(run[name] for run in stages) for name in stages[0]},
+    )
+
+
+def _best_bare_forward(pixels: np.ndarray) -> tuple[Any, str]:
+    """A function that runs the unmodified encoder over all pixels once, at the setting that is fastest here."""
+    spec = get_spec("default")
+    candidates = []
+    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
+    for memory_format in (torch.channels_last, torch.contiguous_format):
+        model = LayerFeatures(timm.create_model(spec.architecture, pretrained=False).eval(), layer=spec.layer)
+        model = model.eval().to(memory_format=memory_format)
+        for tile, batch in ((256, 1), (256, 2), (256, 4), (256, 8), (256, 32), (512, 1), (512, 2), (1024, 1)):
+            tiles = images.unfold(2, tile, tile).unfold(3, tile, tile).permute(0, 2, 3, 1, 4, 5)
+            tiles = tiles.reshape(-1, batch, 3, tile, tile)
+
+            def forward(model: Any = model, tiles: Any = tiles, memory_format: Any = memory_format) -> None:
+                with torch.inference_mode():
+                    for batch_of_tiles in tiles:
+                        model(batch_of_tiles.contiguous(memory_format=memory_format))
+
+            few = tiles[: max(1, 16 * 256 * 256 // (batch * tile * tile))]
+            seconds = time_in_turn([lambda few=few, forward=forward: forward(tiles=few)], runs=3)[0]
+            name = f"{str(memory_format).removeprefix('torch.')}, batch {batch} of {tile} px"
+            candidates.append((min(seconds) / (few.numel() / 3), name, forward))
+    _, name, forward = min(candidates, key=lambda item: item[0])
+    return forward, name
+
+
+def _seams(name: str) -> dict[str, Any]:
+    """Share of pixels labelled alike with tiles of 256 px, of 1024 px, and one single tile."""
+    pixels, source_name = tissue(1536, 1536)
+    region = open_region(ArrayReader(pixels, name="tissue", pixel_size_um=0.5), region=None, pixel_size_um=0.5)
+    encoder = load_encoder(name, device="cpu", random_weights=name != "default")
+    dictionary = fit_concepts([region], encoder=encoder, ks=[16], provenance={}, total=1)[0]
+    maps = [
+        segment(
+            region,
+            encoder=encoder,
+            dictionary=dictionary,
+            settings=SegmentSettings(tile_px=tile, min_area_um2=0, min_hole_area_um2=0),
+        ).label_map.labels
+        for tile in (256, 1024, 1536)
+    ]
+    agreement = [float((maps[0] == other).mean()) for other in maps[1:]]
+    return result(
+        f"seam_agreement_{name}" if name != "default" else "seam_agreement",
+        ours=min(agreement),
+        baseline=0.999 if encoder.spec.window_px is None else 0.99,
+        unit="share of pixels",
+        better="higher",
+        tiles="256 against 1024 and 1536 (one tile)",
+        agreement=agreement,
+        weights="ImageNet" if name == "default" else "random",
+        window_px=encoder.spec.window_px,
+        halo_px=encoder.spec.halo_px,
+        image=source_name,
+    )
+
+
+_PEAK = """
+import resource, sys, time
+sys.path.insert(0, sys.argv[3])
+from conceptseg.encoders.load import load_encoder
+from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.source import open_region
+from conceptseg.pipeline.segment import segment
+encoder = load_encoder("default", device="cpu")
+dictionary = find_dictionary(encoder="default", name=None, k=16)
+with open_image(sys.argv[1]) as reader:
+    segment(open_region(reader, region=None, pixel_size_um=0.5), encoder=encoder, dictionary=dictionary)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def _peak_memory() -> dict[str, Any]:
+    """Peak resident memory of a process that segments 2k², 4k², 8k² px; growth per output pixel."""
+    peaks = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for side in (2048, 4096, 8192):
+            slide = Path(folder) / f"{side}.tif"
+            write_slide(slide, tissue(side, side)[0])
+            run = [sys.executable, "-c", _PEAK, str(slide), str(side), str(Path(__file__).parent)]
+            peaks[side] = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+    growth = (peaks[8192] - peaks[4096]) * 2**20 / (8192**2 - 4096**2)
+    features = 480 / 16**2 * 4
+    return result(
+        "peak_rss",
+        ours=peaks[8192],
+        baseline=peaks[2048] + (8192**2 - 2048**2) * (3 + features) / 2**20,
+        unit="MiB",
+        peak_mib=peaks,
+        bytes_per_output_pixel=growth,
+        baseline_is="all pixels and all features of the region held in memory",
+    )
+
+
+if __name__ == "__main__":
+    started = time.perf_counter()
+    for line in measure():
+        print(line, f"{time.perf_counter() - started:.0f} s", flush=True)
