@@ -65,7 +65,7 @@ def dictionary = ""
 
 def imageData = getCurrentImageData()
 if (imageData == null) {
-    println "No image is open: open one first."
+    say("No image is open: open one first.")
     return
 }
 args.each { argument ->
@@ -76,7 +76,7 @@ args.each { argument ->
 }
 def own = getAllObjects(false).findAll { it.getMetadata().containsKey("conceptseg.run") && it.hasROI() }
 if (own.isEmpty()) {
-    println "Nothing to name: no ConceptSeg results in this image. Segment something first."
+    say("Nothing to name: no ConceptSeg results in this image. Segment something first.")
     return
 }
 def dictionaryOf = { it.getMetadata()["conceptseg.dictionary"] }
@@ -85,7 +85,8 @@ def present = own.collect(dictionaryOf).unique()
 if (!dictionary && present.size() == 1)
     dictionary = present[0]
 
-// What the project remembers: {"version": 1, "dictionaries": {ID: {"concepts": {NUMBER: {"name", "colour", "ignored"}}}}}
+// What the project remembers:
+// {"version": 1, "dictionaries": {ID: {"concepts": {NUMBER: {"name", "colour", "ignored"}}}}}
 def file = getProject() == null ? null : new File(buildFilePath(PROJECT_BASE_DIR, "conceptseg-labels.json"))
 def labels = readLabels(file)
 def remembered = { id -> labels["dictionaries"][id]?.get("concepts") ?: [:] }
@@ -105,7 +106,7 @@ if (!names && !colours && !hidden && interactive) {
     (names, colours, hidden) = answer
 }
 if (names && !dictionary)
-    throw new IllegalArgumentException("The image has results of several dictionaries: set dictionary to one of ${present}.")
+    throw new IllegalArgumentException("The image has several dictionaries: set dictionary to one of ${present}.")
 names.values().each { checkName(it) }
 
 // 1. The new names join the remembered ones.
@@ -118,8 +119,8 @@ if (names) {
         entry.remove("colour")
     }
 }
-labels["dictionaries"].values().each { dictionaryLabels ->
-    dictionaryLabels["concepts"]?.values()?.findAll { colours[it["name"]] }?.each { it["colour"] = colours[it["name"]] }
+labels["dictionaries"].values().each { entry ->
+    entry["concepts"]?.values()?.findAll { colours[it["name"]] }?.each { it["colour"] = colours[it["name"]] }
 }
 
 // 2. Every result gets the class of its concept. StandardPathClasses makes QuPath's own colours known.
@@ -152,33 +153,46 @@ colours.findAll { name, _ -> own.any { it.getPathClass()?.toString() == name } }
 }
 
 // 3. Neighbours with the same class become one.
-def joined = mergeShapes ? join(own.findAll { it.getPathClass() in classes }, conceptsOf, imageData) : [removed: [], made: []]
+def mergeable = mergeShapes ? own.findAll { it.getPathClass() in classes } : []
+def joined = join(mergeable, conceptsOf, imageData)
 changed.removeAll(joined.removed)
-changed.addAll(joined.made)
+changed.addAll(joined.made*.object)
 
-// 4. QuPath's class list, the window, and the memory.
-if (classes)
-    listClasses(classes)
-if (changed)
-    imageData.getHierarchy().fireObjectsChangedEvent(this, changed, false)  // one redraw, one undo step
+// 4. QuPath's objects and class list, the window, and the memory.
+def commit = {
+    joined.removed.groupBy { it.getParent() }.each { parent, gone -> parent.removeChildObjects(gone) }
+    joined.made.each {
+        it.object.addChildObjects(it.inside)
+        it.parent.addChildObject(it.object)
+    }
+    if (classes)
+        listClasses(classes)
+    if (changed)
+        imageData.getHierarchy().fireObjectsChangedEvent(this, changed, false)  // one redraw, one undo step
+}
+if (getQuPath() == null)
+    commit()
+else
+    FXUtils.runOnApplicationThread(commit)
 if (viewer != null)
     FXUtils.runOnApplicationThread {
         hidden.each { viewer.getOverlayOptions().setPathClassHidden(PathClass.fromString(it), true) }
     }
 if (remember && (names || colours)) {
     if (file == null)
-        println "Not remembered: this image is in no project. Create a project (File > Project) to keep names."
+        say("Not remembered: this image is in no project. Create a project (File > Project) to keep names.")
     else {
         writeLabels(file, labels)
         println "Remembered in ${file}."
     }
 }
 if (ambiguous)
-    println "${ambiguous} annotations were merged from concepts that have different names now and stay as they are. " +
-            "Segment again to separate them."
-def present_ = (own - joined.removed + joined.made).collect { it.getPathClass()?.toString() }.countBy { it }
-println "Named ${changed.size()} ConceptSeg annotations, merged ${joined.removed.size()} into ${joined.made.size()}. Now: " +
-        present_.sort().collect { name, count -> "${name} (${count})" }.join(", ") + "."
+    say("${ambiguous} annotations were merged from concepts that have different names now and stay as they are. " +
+            "Segment again to separate them.")
+def gone = joined.removed as Set
+def counts = (own.findAll { !(it in gone) } + joined.made*.object).countBy { it.getPathClass()?.toString() }
+say("Named ${changed.size()} ConceptSeg annotations, merged ${joined.removed.size()} into ${joined.made.size()}. Now: " +
+        counts.sort().collect { name, count -> "${name} (${count})" }.join(", ") + ".")
 
 // ---------- Helpers ----------
 
@@ -207,7 +221,7 @@ def readLabels(file) {
         throw new IOException("${file} is damaged (${e.getMessage()}): repair or delete it. Nothing was changed.", e)
     }
     if (labels?.get("version") != 1 || !(labels["dictionaries"] instanceof Map))
-        throw new IOException("${file} is of another version: update ConceptSeg, or delete the file. Nothing was changed.")
+        throw new IOException("${file} is of another version: update ConceptSeg or delete it. Nothing was changed.")
     labels
 }
 
@@ -231,14 +245,14 @@ def gson() {
 def listClasses(classes) {
     if (getQuPath() != null) {
         def list = getQuPath().getAvailablePathClasses()
-        FXUtils.runOnApplicationThread { list.addAll(classes.findAll { !list.contains(it) }) }
+        list.addAll(classes.findAll { !list.contains(it) })
     } else if (getProject() != null) {
         def list = getProject().getPathClasses()
         getProject().setPathClasses(list + classes.findAll { !list.contains(it) })
     }
 }
 
-// Replaces annotations of the same class, parent and plane that share an edge by their union.
+// Unions of the annotations of the same class, parent and plane that share an edge. Changes nothing yet.
 def join(objects, conceptsOf, imageData) {
     def result = [removed: [], made: []]
     def groups = objects.groupBy { [it.getParent(), it.getPathClass(), ImagePlane.getPlane(it.getROI())] }
@@ -259,13 +273,6 @@ def join(objects, conceptsOf, imageData) {
             result.removed.addAll(together)
         }
     }
-    def own = objects as Set
-    result.removed.groupBy { it.getParent() }.each { parent, gone -> parent.removeChildObjects(gone) }
-    result.made = result.made.collect { parent, object, inside ->
-        object.addChildObjects(inside.findAll { !(it in own) })
-        parent.addChildObject(object)
-        object
-    }
     result
 }
 
@@ -273,7 +280,8 @@ def join(objects, conceptsOf, imageData) {
 def unite(members, geometry, pathClass, plane, conceptsOf, imageData) {
     def object = PathObjects.createAnnotationObject(GeometryTools.geometryToROI(geometry, plane), pathClass)
     object.getMetadata().putAll(members[0].getMetadata())
-    object.getMetadata()["conceptseg.concept"] = members.collectMany(conceptsOf).unique().sort { it.toInteger() }.join(",")
+    def concepts = members.collectMany(conceptsOf).unique().sort { it.toInteger() }
+    object.getMetadata()["conceptseg.concept"] = concepts.join(",")
     object.setLocked(members.every { it.isLocked() })
     def calibration = imageData.getServer().getPixelCalibration()
     def weights = members.collect { it.getROI().getArea() }
@@ -284,11 +292,19 @@ def unite(members, geometry, pathClass, plane, conceptsOf, imageData) {
         if (name.startsWith("Area"))
             value = values.sum()
         else if (name == "Perimeter µm" && calibration.hasPixelSizeMicrons())
-            value = object.getROI().getScaledLength(calibration.getPixelWidthMicrons(), calibration.getPixelHeightMicrons())
+            value = object.getROI()
+                .getScaledLength(calibration.getPixelWidthMicrons(), calibration.getPixelHeightMicrons())
         list.put(name, value as double)
     }
     list.close()
-    [members[0].getParent(), object, members.collectMany { it.getChildObjects() }]
+    [object: object, parent: members[0].getParent(), inside: members.collectMany { it.getChildObjects() }]
+}
+
+// To the log, and as a notification if the open window shows this image.
+def say(text) {
+    println text
+    if (getQuPath() != null && getCurrentViewer()?.getImageData() == getCurrentImageData())
+        Dialogs.showInfoNotification("ConceptSeg", text.toString())
 }
 
 // The table of the menu item: one row per concept. Returns [names, colours, hidden], null if cancelled.

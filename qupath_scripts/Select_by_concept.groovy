@@ -25,12 +25,12 @@ def onlyInSelectedParents = false
 
 def imageData = getCurrentImageData()
 if (imageData == null) {
-    println "No image is open: open one first."
+    say("No image is open: open one first.")
     return
 }
 def own = getAllObjects(false).findAll { it.getMetadata().containsKey("conceptseg.run") }
 if (own.isEmpty()) {
-    println "Nothing to select: no ConceptSeg results in this image. Segment something first."
+    say("Nothing to select: no ConceptSeg results in this image. Segment something first.")
     return
 }
 def classOf = { it.getPathClass()?.toString() ?: "Unclassified" }
@@ -54,9 +54,19 @@ if (!wanted) {
     return
 }
 
-def found = own.findAll { classOf(it) in wanted || it.getMetadata()["conceptseg.concept"].split(",").any { it in wanted } }
+def conceptsOf = { it.getMetadata()["conceptseg.concept"].split(",") }
+def found = own.findAll { classOf(it) in wanted || conceptsOf(it).any { concept -> concept in wanted } }
 def parents = selected.findAll { !(it in ownSet) } as Set
 if (onlyInSelectedParents && parents)
     found = found.findAll { it.getParent() in parents }
 selectObjects(found)
-println "Selected ${found.size()} of ${own.size()} ConceptSeg annotations: ${wanted.sort().join(', ')}."
+say("Selected ${found.size()} of ${own.size()} ConceptSeg annotations: ${wanted.sort().join(', ')}.")
+
+// ---------- Helpers ----------
+
+// To the log, and as a notification if the open window shows this image.
+def say(text) {
+    println text
+    if (getQuPath() != null && getCurrentViewer()?.getImageData() == getCurrentImageData())
+        Dialogs.showInfoNotification("ConceptSeg", text.toString())
+}

@@ -17,6 +17,7 @@ import javafx.scene.Scene
 import javafx.scene.control.TableColumn
 import javafx.scene.control.TableView
 import javafx.stage.Stage
+import qupath.fx.dialogs.Dialogs
 import qupath.fx.utils.FXUtils
 import qupath.lib.objects.classes.PathClassTools
 
@@ -32,13 +33,13 @@ def minArea = 0
 
 def imageData = getCurrentImageData()
 if (imageData == null) {
-    println "No image is open: open one first."
+    say("No image is open: open one first.")
     return
 }
 def name = imageData.getServer().getMetadata().getName()
 def own = getAllObjects(false).findAll { it.getMetadata().containsKey("conceptseg.run") && it.hasROI() }
 if (own.isEmpty()) {
-    println "No ConceptSeg results in ${name}. Segment something first."
+    say("No ConceptSeg results in ${name}. Segment something first.")
     return
 }
 
@@ -95,6 +96,8 @@ println header.join("\t")
 rows.each { println text(it).join("\t") }
 println "Summary of ${own.size()} ConceptSeg annotations in ${parents.size()} parents of ${name}."
 
+// ---------- Helpers ----------
+
 // A window with the table; click a column's title to sort.
 def showTable(title, header, rows) {
     def table = new TableView()
@@ -113,4 +116,11 @@ def showTable(title, header, rows) {
 
 def number(text) {
     text ? new BigDecimal(text) : null
+}
+
+// To the log, and as a notification if the open window shows this image.
+def say(text) {
+    println text
+    if (getQuPath() != null && getCurrentViewer()?.getImageData() == getCurrentImageData())
+        Dialogs.showInfoNotification("ConceptSeg", text.toString())
 }
