@@ -54,17 +54,24 @@ final class ResultObjects {
     }
 
     private static ROI roi(ConceptPolygon polygon, ImagePlane plane) {
-        Geometry geometry;
-        try {
-            geometry = new WKBReader().read(polygon.getWkb().toByteArray());
-        } catch (ParseException error) {
-            throw invalid(polygon, error);
+        // QuPath's own factory keeps hundredths of a px, as its files do; an outline that this spoils stays exact.
+        Geometry geometry = read(polygon, new WKBReader(GeometryTools.getDefaultFactory()));
+        if (geometry.isEmpty() || !geometry.isValid()) {
+            geometry = read(polygon, new WKBReader());
         }
         // QuPath takes an empty or self-crossing outline without a word and fails much later.
         if (geometry.isEmpty() || !geometry.isValid()) {
             throw invalid(polygon, null);
         }
         return GeometryTools.geometryToROI(geometry, plane);
+    }
+
+    private static Geometry read(ConceptPolygon polygon, WKBReader reader) {
+        try {
+            return reader.read(polygon.getWkb().toByteArray());
+        } catch (ParseException error) {
+            throw invalid(polygon, error);
+        }
     }
 
     private static ConceptSegException invalid(ConceptPolygon polygon, Exception cause) {
