@@ -15,7 +15,7 @@ SHARED_SLIDE := ../shared/data/wsi/CMU-1-Small-Region.svs
 demo: .venv/installed
 	mkdir -p build/demo
 	$(BIN)/python -c 'import skimage.data, PIL.Image; PIL.Image.fromarray(skimage.data.immunohistochemistry()).save("build/demo/colon.png")'
-	$(BIN)/conceptseg segment build/demo/colon.png --pixel-size-um 0.5 --k 8 -o build/demo/colon.geojson --overlay build/demo/colon-overlay.png --summary build/demo/colon.json
+	$(BIN)/conceptseg segment build/demo/colon.png --pixel-size-um 0.5 --method learned --k 5 -o build/demo/colon.geojson --overlay build/demo/colon-overlay.png --summary build/demo/colon.json
 	if [ -f $(SHARED_SLIDE) ]; then $(BIN)/conceptseg segment $(SHARED_SLIDE) --k 16 -o build/demo/slide.geojson --overlay build/demo/slide-overlay.png --summary build/demo/slide.json; fi
 	@echo "Results are in build/demo: drag a .geojson onto the image in QuPath, or look at the overlays."
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "concepts": ("conceptseg.cli.concepts", "List, show, fit and import concept dictionaries."),
     "encoders": ("conceptseg.cli.encoders", "List the encoders."),
     "doctor": ("conceptseg.cli.doctor", "Show versions, device, encoders, QuPath, and what is missing."),
+    "qupath": ("conceptseg.cli.qupath", "Install ConceptSeg into QuPath, remove it, show what is there."),
     "serve": ("conceptseg.cli.serve", "Start the server that QuPath talks to."),
 }
 

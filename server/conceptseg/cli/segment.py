@@ -18,6 +18,7 @@ from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError, OutputError, RegionError
 from conceptseg.domain.region import Region
 from conceptseg.encoders.load import load_encoder
+from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import open_region, thumbnail
@@ -29,6 +30,7 @@ from conceptseg.report.labelmap import write_label_map
 from conceptseg.report.overlay import write_overlay
 from conceptseg.report.summary import summary as summary_of
 from conceptseg.report.summary import write_summary
+from conceptseg.rpc.client import connect
 
 _OVERLAY_PX = 2400
 _DEFAULTS = SegmentSettings()
@@ -55,6 +57,9 @@ _DEFAULTS = SegmentSettings()
 @click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
 @click.option("--whole-region", is_flag=True, help="Segment the background as well.")
 @click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn.")
+@click.option("--server", metavar="ENDPOINT", help="Run on a server: host:port, or `auto` for the one on this machine.")
+@click.option("--token", envvar="CONCEPTSEG_TOKEN", help="Token of that server, if it is not on this machine.")
+@click.option("--tls-certificate", type=FILE, help="Certificate (PEM) of a server on another machine.")
 @click.option("--overlay", type=FILE, help="Picture with legend (.png, .jpg).")
 @click.option("--summary", type=FILE, help="Table per concept (.json or .csv).")
 @click.option("--label-map", type=FILE, help="Label map (.png or .tif): 0 = unlabelled, concept k = k + 1.")
@@ -78,6 +83,9 @@ def segment(
     tile_px: int | None,
     whole_region: bool,
     seed: int,
+    server: str | None,
+    token: str | None,
+    tls_certificate: Path | None,
     overlay: Path | None,
     summary: Path | None,
     label_map: Path | None,
@@ -103,18 +111,24 @@ def segment(
     with open_image(image) as reader:
         if clip is not None:
             region = _bounds(clip, region, reader)
-        loaded = load_encoder(encoder, device=device, weights=weights)
         source = open_region(
             reader,
             region=region,
-            pixel_size_um=concepts.pixel_size_um if concepts else loaded.spec.pixel_size_um,
+            pixel_size_um=concepts.pixel_size_um if concepts else default_pixel_size_um(encoder),
             image_pixel_size_um=pixel_size_um,
         )
         started = time.perf_counter()
         with progress_bar(quiet=quiet) as progress:
-            result = run_segment(
-                source, encoder=loaded, dictionary=concepts, settings=settings, clip=clip, progress=progress
-            )
+            if server:
+                with connect(server, token=token, tls_certificate=tls_certificate) as client:
+                    result = client.segment(
+                        source, encoder=encoder, dictionary=concepts, settings=settings, clip=clip, progress=progress
+                    )
+            else:
+                loaded = load_encoder(encoder, device=device, weights=weights)
+                result = run_segment(
+                    source, encoder=loaded, dictionary=concepts, settings=settings, clip=clip, progress=progress
+                )
         seconds = time.perf_counter() - started
         write_geojson(output, result)
         if summary:

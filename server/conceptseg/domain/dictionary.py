@@ -62,11 +62,12 @@ class ConceptDictionary:
         """Channels of the encoder's feature map."""
         return int(self.concepts.shape[1])
 
-    def require_encoder(self, encoder: str, *, channels: int) -> None:
-        """Raise DictionaryError unless the dictionary describes features of ``encoder`` with ``channels``."""
-        if self.encoder != encoder or self.channels != channels:
+    def require_encoder(self, encoder: str, *, channels: int | None = None) -> None:
+        """Raise DictionaryError unless the dictionary describes features of ``encoder``, with ``channels`` if known."""
+        if self.encoder != encoder or channels not in (None, self.channels):
+            found = f" ({channels} channels)" if channels else ""
             raise DictionaryError(
                 f"Dictionary {self.identifier} belongs to encoder {self.encoder} ({self.channels} channels), "
-                f"but the encoder is {encoder} ({channels} channels). Choose --encoder {self.encoder}, or a "
+                f"but the encoder is {encoder}{found}. Choose --encoder {self.encoder}, or a "
                 f"dictionary fitted with {encoder} (see `conceptseg concepts list`, `conceptseg concepts fit`)."
             )

@@ -11,6 +11,7 @@ from torch import nn
 from conceptseg.domain.errors import EncoderError
 from conceptseg.encoders.spec import IMAGENET_MEAN, IMAGENET_STD, EncoderSpec
 
+_TIMM_PIXEL_SIZE_UM = 0.5
 _SWIGLU = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
 _BIOPTIMUS_MEAN = (0.707223, 0.578729, 0.703617)
 _BIOPTIMUS_STD = (0.211883, 0.230117, 0.177517)
@@ -225,6 +226,15 @@ def get_spec(identifier: str) -> EncoderSpec:
             f"Unknown encoder {identifier!r}. Expected one of {', '.join(_BY_NAME)}, or timm:NAME for any timm "
             "model (timm:NAME@LAYER to choose the layer)."
         ) from None
+
+
+def default_pixel_size_um(identifier: str) -> float:
+    """µm per pixel at which an encoder is used where nothing else is said.
+
+    Raises:
+        EncoderError: no such encoder.
+    """
+    return _TIMM_PIXEL_SIZE_UM if is_timm_name(identifier) else get_spec(identifier).pixel_size_um
 
 
 def split_timm_name(identifier: str) -> tuple[str, str | None]:

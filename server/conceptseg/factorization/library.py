@@ -59,6 +59,7 @@ def find_dictionary(*, encoder: str, name: str | None, k: int | None) -> Concept
             + "Give --dictionary FILE, make one with `conceptseg concepts fit` or `conceptseg concepts import`, "
             "or learn concepts from the region itself with --method learned --k K."
         )
+    dictionary.require_encoder(encoder)
     if k is not None and dictionary.n_concepts != k:
         raise DictionaryError(f"Dictionary {dictionary.identifier} has {dictionary.n_concepts} concepts, not k = {k}.")
     return dictionary

@@ -1,0 +1,212 @@
+"""``conceptseg segment`` as a user runs it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from PIL import Image
+from shapely.geometry import shape
+
+from conceptseg.cli.main import main
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    from skimage.data import immunohistochemistry
+
+    path = tmp_path_factory.mktemp("pictures") / "colon.png"
+    Image.fromarray(immunohistochemistry()).save(path)
+    return path
+
+
+def run(*arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_one_command_writes_everything(picture, tmp_path, capsys):
+    files = [tmp_path / name for name in ("a.geojson", "a.png", "a.json", "labels.tif")]
+    options = ["-o", files[0], "--overlay", files[1], "--summary", files[2], "--label-map", files[3]]
+    code, out, err = run("segment", picture, "--pixel-size-um", 0.5, *options, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert all(f"Wrote {file}" in out for file in files)
+    features = json.loads(files[0].read_text())["features"]
+    outlines = [shape(feature["geometry"]) for feature in features]
+    assert shapely.coverage_is_valid(outlines)
+    assert features[0]["properties"]["classification"]["name"].startswith("Concept ")
+    summary = json.loads(files[2].read_text())
+    assert summary["dictionary"] == "default-k16"
+    assert sum(concept["polygons"] for concept in summary["concepts"]) == len(features)
+    with Image.open(files[1]) as overlay:
+        assert overlay.width > 512
+
+
+def test_json_is_for_machines(picture, tmp_path, capsys):
+    options = ["-o", tmp_path / "a.geojson", "--json", "--k", 8, "--region", "100,50,200,220"]
+    code, out, err = run("segment", picture, "--pixel-size-um", 0.5, *options, capsys=capsys)
+    printed = json.loads(out)
+    assert (code, err) == (0, "")
+    assert printed["region"]["x"] == 100
+    assert len(printed["concepts"]) == 8
+    assert printed["files"] == [str(tmp_path / "a.geojson")]
+
+
+def test_only_what_lies_inside_the_roi_is_segmented(picture, tmp_path, capsys):
+    circle = shapely.Point(200, 300).buffer(90)
+    roi = tmp_path / "roi.geojson"
+    roi.write_text(json.dumps({"type": "Feature", "properties": {}, "geometry": shapely.geometry.mapping(circle)}))
+    options = ["-o", tmp_path / "a.geojson", "--roi", roi, "--quiet"]
+    code, out, _ = run("segment", picture, "--pixel-size-um", 0.5, *options, capsys=capsys)
+    assert (code, out) == (0, "")
+    features = json.loads((tmp_path / "a.geojson").read_text())["features"]
+    covered = shapely.union_all([shape(feature["geometry"]) for feature in features])
+    assert covered.difference(circle.buffer(0.5)).area < 1
+    assert covered.area > 0.8 * circle.area
+
+
+def test_glass_is_an_empty_result_and_no_failure(tmp_path, capsys):
+    Image.fromarray(np.full((200, 200, 3), 242, np.uint8)).save(tmp_path / "glass.png")
+    options = ["-o", tmp_path / "a.geojson", "--overlay", tmp_path / "a.png"]
+    code, out, _ = run("segment", tmp_path / "glass.png", "--pixel-size-um", 0.5, *options, capsys=capsys)
+    assert code == 0
+    assert "No tissue found" in out
+    assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
+
+
+def _pictures(folder):
+    colour = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    Image.fromarray(colour).save(folder / "rgb.png")
+    Image.fromarray(colour[..., 0]).save(folder / "grey.png")
+    Image.fromarray(colour[..., 0].astype(np.uint16) * 200).save(folder / "sixteen.png")
+    Image.fromarray(colour).convert("CMYK").save(folder / "cmyk.jpg")
+    (folder / "text.svs").write_text("no slide")
+    whole = folder / "whole.jpg"
+    Image.fromarray(np.tile(colour, (8, 8, 1))).save(whole)
+    (folder / "truncated.jpg").write_bytes(whole.read_bytes()[: whole.stat().st_size // 3])
+    (folder / "bowtie.geojson").write_text(
+        json.dumps({"type": "Polygon", "coordinates": [[[0, 0], [50, 50], [50, 0], [0, 50], [0, 0]]]})
+    )
+
+
+CALIBRATED = ["--pixel-size-um", "0.5"]
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "message"),
+    [
+        ("missing.png", CALIBRATED, "missing.png"),
+        ("text.svs", CALIBRATED, "text.svs"),
+        ("truncated.jpg", CALIBRATED, "truncated.jpg"),
+        ("grey.png", CALIBRATED, "grey.png"),
+        ("sixteen.png", CALIBRATED, "more than 8 bits"),
+        ("cmyk.jpg", CALIBRATED, "CMYK"),
+        ("rgb.png", [], "--pixel-size-um"),
+        ("rgb.png", ["--pixel-size-um", "-1"], "> 0"),
+        ("rgb.png", ["--pixel-size-um", "50"], "larger"),
+        ("rgb.png", [*CALIBRATED, "--region", "0,0,65,10"], "not inside"),
+        ("rgb.png", [*CALIBRATED, "--region", "0,0,0,10"], "empty"),
+        ("rgb.png", [*CALIBRATED, "--roi", "bowtie.geojson"], "bowtie.geojson"),
+        ("rgb.png", [*CALIBRATED, "--encoder", "nonsense"], "nonsense"),
+        ("rgb.png", [*CALIBRATED, "--dictionary", "nonsense"], "nonsense"),
+        ("rgb.png", [*CALIBRATED, "--k", "17"], "default-k17"),
+        (
+            "rgb.png",
+            [*CALIBRATED, "--encoder", "timm:resnet18", "--dictionary", "default-k16"],
+            "belongs to encoder default",
+        ),
+        ("rgb.png", [*CALIBRATED, "--device", "abacus"], "abacus"),
+        ("rgb.png", [*CALIBRATED, "--method", "learned", "--k", "17", "--whole-region"], "16 tokens for k = 17"),
+        ("rgb.png", [*CALIBRATED, "--min-area-um2", "nan"], "min_area_um2"),
+        ("rgb.png", [*CALIBRATED, "--overlay", "missing/a.png"], "does not exist"),
+        ("rgb.png", [*CALIBRATED, "--overlay", "a.gif"], "--overlay a.gif"),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_leaves_nothing(image, options, message, tmp_path, capsys, monkeypatch):
+    _pictures(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    before = sorted(tmp_path.iterdir())
+    code, out, err = run("segment", image, "-o", "out.geojson", *options, capsys=capsys)
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert message in err
+    assert "Traceback" not in err + out
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_error_is_json_too_when_asked(tmp_path, capsys):
+    code, out, _ = run("segment", tmp_path / "no.png", "-o", tmp_path / "a.geojson", "--json", capsys=capsys)
+    assert code == 1
+    assert json.loads(out)["error"]["type"] == "ImageError"
+
+
+@pytest.mark.parametrize("arguments", [["segment"], ["nonsense"], ["segment", "a.png", "-o", "b", "--region", "1,2,3"]])
+def test_wrong_usage_exits_with_2(arguments, capsys):
+    assert run(*arguments, capsys=capsys)[0] == 2
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_keeps_the_old_file(picture, tmp_path, capsys, monkeypatch):
+    old = tmp_path / "a.geojson"
+    old.write_text("old")
+    monkeypatch.setattr("conceptseg.domain.files.tempfile.mkstemp", lambda **_: _full(tmp_path))
+    code, _, err = run("segment", picture, "--pixel-size-um", 0.5, "--k", 8, "-o", old, "--quiet", capsys=capsys)
+    assert code == 1
+    assert "No space left" in err
+    assert old.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.geojson"]
+
+
+def _full(folder):
+    link = folder / ".temporary"
+    link.symlink_to("/dev/full")
+    return os.open(link, os.O_WRONLY), str(link)
+
+
+def test_ctrl_c_ends_with_130_and_no_partial_file(tmp_path):
+    from skimage.data import immunohistochemistry
+
+    Image.fromarray(np.tile(immunohistochemistry(), (12, 12, 1))).save(tmp_path / "large.png")
+    command = [sys.executable, "-m", "conceptseg", "segment", "large.png", "-o", "a.geojson", "--pixel-size-um", "0.5"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    threads = Path(f"/proc/{process.pid}/task")
+    deadline = time.monotonic() + 60
+    while len(list(threads.iterdir())) < 4 and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)  # until the encoder's threads run
+    time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "nothing was left half-written" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["large.png"]
+
+
+@pytest.mark.shared
+def test_every_development_image_runs(shared_data, tmp_path, capsys):
+    images = sorted((shared_data / "segmentation").glob("*/images/*.jpg"))
+    assert len(images) == 38
+    for image in images[::6]:
+        output = tmp_path / f"{image.stem}.geojson"
+        code, _, err = run("segment", image, "--pixel-size-um", 0.5, "-o", output, "--quiet", capsys=capsys)
+        assert (code, err) == (0, "")
+        outlines = [shape(feature["geometry"]) for feature in json.loads(output.read_text())["features"]]
+        assert outlines
+        assert shapely.coverage_is_valid(outlines)
+
+
+@pytest.mark.shared
+def test_an_uncalibrated_slide_needs_a_pixel_size(shared_data, tmp_path, capsys):
+    slide = shared_data / "wsi" / "histolab_tcga-cr-7395.svs"
+    options = ["-o", tmp_path / "a.geojson", "--region", "1000,1000,600,500"]
+    code, _, err = run("segment", slide, *options, capsys=capsys)
+    assert code == 1
+    assert "--pixel-size-um" in err
+    assert run("segment", slide, *options, "--pixel-size-um", 0.5, capsys=capsys)[0] == 0
