@@ -191,8 +191,8 @@ if (ambiguous)
             "Segment again to separate them.")
 def gone = joined.removed as Set
 def counts = (own.findAll { !(it in gone) } + joined.made*.object).countBy { it.getPathClass()?.toString() }
-say("Named ${changed.size()} ConceptSeg annotations, merged ${joined.removed.size()} into ${joined.made.size()}. Now: " +
-        counts.sort().collect { name, count -> "${name} (${count})" }.join(", ") + ".")
+say("Named ${changed.size()} ConceptSeg annotations, merged ${joined.removed.size()} into ${joined.made.size()}. " +
+        "Now: " + counts.sort().collect { name, count -> "${name} (${count})" }.join(", ") + ".")
 
 // ---------- Helpers ----------
 
@@ -218,7 +218,8 @@ def readLabels(file) {
     try {
         labels = gson().fromJson(file.getText("UTF-8"), Map)
     } catch (com.google.gson.JsonParseException e) {
-        throw new IOException("${file} is damaged (${e.getMessage()}): repair or delete it. Nothing was changed.", e)
+        // Without a cause: of an exception with one, QuPath shows only the innermost message.
+        throw new IOException("${file} is damaged (${e.getMessage()}): repair or delete it. Nothing was changed.")
     }
     if (labels?.get("version") != 1 || !(labels["dictionaries"] instanceof Map))
         throw new IOException("${file} is of another version: update ConceptSeg or delete it. Nothing was changed.")
@@ -286,7 +287,8 @@ def unite(members, geometry, pathClass, plane, conceptsOf, imageData) {
     def calibration = imageData.getServer().getPixelCalibration()
     def weights = members.collect { it.getROI().getArea() }
     def list = object.getMeasurementList()
-    members.collect { it.getMeasurementList().asMap().keySet() as Set }.inject { a, b -> a.intersect(b) }.sort().each { name ->
+    def measured = members.collect { it.getMeasurementList().asMap().keySet() as Set }.inject { a, b -> a.intersect(b) }
+    measured.sort().each { name ->
         def values = members.collect { it.getMeasurementList().get(name) }
         def value = (0..<values.size()).sum { values[it] * weights[it] } / weights.sum()
         if (name.startsWith("Area"))

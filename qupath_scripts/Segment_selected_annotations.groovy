@@ -78,7 +78,7 @@ if (pixelSizeUm != null)
 def report = job.run()
 println report
 say("Segmented ${report.getParents()} regions of ${getCurrentImageName()} into ${report.getObjects()} annotations " +
-        "in ${String.format(Locale.ROOT, '%.1f', report.getSeconds())} s; ${report.getRemoved()} earlier ones replaced.")
+        "in ${report.getSeconds().round(1)} s; ${report.getRemoved()} earlier ones replaced.")
 
 // ---------- Helpers ----------
 

@@ -53,7 +53,7 @@ if (pixelSizeUm != null)
 def report = job.run()
 println report
 say("Segmented ${getCurrentImageName()} into ${report.getObjects()} annotations " +
-        "in ${String.format(Locale.ROOT, '%.1f', report.getSeconds())} s; ${report.getRemoved()} earlier ones replaced.")
+        "in ${report.getSeconds().round(1)} s; ${report.getRemoved()} earlier ones replaced.")
 
 // ---------- Helpers ----------
 

@@ -54,7 +54,8 @@ def areaOf = { object ->
 def label = { parent, number ->
     if (parent.isRootObject())
         return "Image"
-    parent.getName() ?: "${parent.isTMACore() ? 'TMA core' : parent.getPathClass() ?: 'Annotation'} ${number}".toString()
+    def kind = parent.isTMACore() ? "TMA core" : parent.getPathClass() ?: "Annotation"
+    parent.getName() ?: "${kind} ${number}".toString()
 }
 
 def rows = []
@@ -64,8 +65,9 @@ def addRows = { parent, objects ->
     def counted = areas.findAll { !PathClassTools.isIgnoredClass(it.key) }.values().sum() ?: 0
     byClass.keySet().sort { -areas[it] }.each { pathClass ->
         def percent = PathClassTools.isIgnoredClass(pathClass) ? null : 100 * areas[pathClass] / counted
+        def concept = pathClass?.toString() ?: "Unclassified"
         if (areas[pathClass] >= minArea)
-            rows << [parent, pathClass?.toString() ?: "Unclassified", areas[pathClass], percent, byClass[pathClass].size()]
+            rows << [parent, concept, areas[pathClass], percent, byClass[pathClass].size()]
     }
 }
 def parents = own.groupBy { it.getParent() }
