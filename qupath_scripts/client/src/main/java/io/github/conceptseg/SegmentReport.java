@@ -41,8 +41,8 @@ public final class SegmentReport {
         objects = added;
         removed = gone;
         seconds = elapsed;
-        lines.add(String.format(Locale.ROOT, "%d regions, %d annotations added, %d earlier ones replaced, %.1f s "
-            + "(server %.1f s)", parents, objects, removed, seconds, serverSeconds));
+        lines.add(String.format(Locale.ROOT, "%d %s, %d annotations added, %d earlier ones replaced, %.1f s "
+            + "(server %.1f s)", parents, parents == 1 ? "region" : "regions", objects, removed, seconds, serverSeconds));
     }
 
     void log() {
