@@ -119,6 +119,7 @@ class Calls:
                 # Also when the client went away: the place is free when the work has really stopped.
                 call.end()
                 wait([future])
+                del future  # its error's traceback leads back here: a cycle that would keep the pixels alive
 
     def close(self) -> None:
         """End the threads after the work at hand."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from concurrent.futures import TimeoutError as NotYet
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
 from typing import TypeVar
 
@@ -40,23 +39,19 @@ class DeviceQueue:
             CancelledByCallerError: the caller gave up before.
         """
         future = self._thread.submit(work)
-        while True:
-            try:
-                return future.result(timeout=_POLL_SECONDS)
-            except NotYet:
-                if future.done():
-                    raise  # the work itself raised it
-                try:
-                    stop_if(cancelled)
-                except BaseException:
-                    future.cancel()
-                    raise
-            except RuntimeError as error:
-                if "CUDA error" in str(error):
-                    # Sticky: every further call on the device fails until the process ends.
-                    _log.critical("The device failed: the server must be restarted.")
-                    self._on_fault()
-                raise
+        try:
+            while not wait([future], timeout=_POLL_SECONDS).done:
+                stop_if(cancelled)
+            return future.result()
+        except RuntimeError as error:
+            if "CUDA error" in str(error):
+                # Sticky: every further call on the device fails until the process ends.
+                _log.critical("The device failed: the server must be restarted.")
+                self._on_fault()
+            raise
+        finally:
+            future.cancel()  # of no effect once it has begun
+            del future  # its error's traceback leads back here: a cycle that would keep the pixels alive
 
     def close(self) -> None:
         """End the thread after the batch at work."""

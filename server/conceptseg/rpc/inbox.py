@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 import time
@@ -60,15 +61,21 @@ class Inbox(Generic[_Message]):
                         "the stream, or start the server with a larger --stall-timeout."
                     ) from None
         if isinstance(item, Exception):
-            raise item
+            try:
+                raise item
+            finally:
+                del item  # or it would keep its own traceback, and so the messages, until the next garbage collection
         if isinstance(item, _End):
             self._ended = True
             return None
         return item
 
     def close(self) -> None:
-        """Take no more."""
+        """Take no more, and forget what has come."""
         self._closed.set()
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._queue.get_nowait()
 
     def _fill(self) -> None:
         end: _End | Exception = _End()
@@ -77,8 +84,10 @@ class Inbox(Generic[_Message]):
                 if not self._put(message):
                     return
         except ConceptSegError as error:
-            end = error
-        except grpc.RpcError:
+            end = error.with_traceback(None)
+        except grpc.RpcError as error:
+            # grpc keeps this error for as long as the call, and its traceback would keep this frame.
+            error.__traceback__ = None
             end = CancelledByCallerError("The client went away.")
         self._put(end)
 

@@ -25,6 +25,7 @@ from conceptseg.rpc.encoders import EncoderStore
 from conceptseg.rpc.endpoint import Endpoint, endpoint_path, remove_endpoint, write_endpoint
 from conceptseg.rpc.interceptor import CallInterceptor
 from conceptseg.rpc.limits import Limits
+from conceptseg.rpc.memory import give_back_free_memory
 from conceptseg.rpc.paths import AllowedRoots
 from conceptseg.rpc.servicer import Engine, Servicer
 from conceptseg.rpc.watch import watch_process
@@ -35,6 +36,7 @@ _log = logging.getLogger(__name__)
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 _SPARE_THREADS = 16
 _WATCH_SECONDS = 0.5
+_QUIET_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,7 +169,12 @@ class Server:
     def _wait(self) -> str:
         settings = self._settings
         parent_lives = watch_process(settings.parent_pid) if settings.parent_pid is not None else lambda: True
+        trimmed = True
         while not self._stop.wait(_WATCH_SECONDS):
+            quiet = self._activity.idle_seconds > _QUIET_SECONDS
+            if quiet and not trimmed:
+                give_back_free_memory()
+            trimmed = quiet
             if not parent_lives():
                 return f"the parent process {settings.parent_pid} has ended"
             if settings.idle_seconds is not None and self._activity.idle_seconds > settings.idle_seconds:
