@@ -131,13 +131,17 @@ public final class Probe {
             .forEach(fitted -> System.out.println("FITTED " + fitted.getInfo().getName() + " " + fitted.getSaved()));
     }
 
-    /** lifecycle: find or start a server as QuPath does, then leave it. */
+    /** lifecycle [stay]: find or start a server as QuPath does, then end or wait to be killed. */
     private static void lifecycle() throws Exception {
         ConceptSegClient client = ServerLifecycle.client(text -> System.out.println("STATUS " + text), () -> false);
         System.out.println("CLIENT " + client.address());
         System.out.println("VERSION " + client.info().getVersion());
         if (ServerLifecycle.client(text -> System.out.println("AGAIN " + text), () -> false) == client) {
             System.out.println("SAME");
+            System.out.flush();
+        }
+        if (arguments.length > 1) {
+            Thread.sleep(120_000);
         }
     }
 

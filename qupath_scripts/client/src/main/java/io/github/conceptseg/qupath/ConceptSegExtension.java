@@ -46,6 +46,8 @@ public final class ConceptSegExtension implements QuPathExtension {
     private static void start(QuPathGUI qupath, BundledScript script) {
         Thread thread = new Thread(() -> run(qupath, script), "ConceptSeg: " + script.title());
         thread.setDaemon(true);
+        // Groovy resolves the imports of a script through its thread's class loader.
+        thread.setContextClassLoader(ConceptSegExtension.class.getClassLoader());
         thread.start();
     }
 

@@ -3,7 +3,9 @@ package io.github.conceptseg.qupath;
 import io.github.conceptseg.client.ConceptSegException;
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.HashSet;
 import java.util.List;
+import java.util.Set;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.TMACoreObject;
@@ -36,7 +38,11 @@ public enum Parents {
         PathObjectHierarchy hierarchy = imageData.getHierarchy();
         List<PathObject> found = new ArrayList<>();
         switch (this) {
-            case SELECTED -> addAreas(hierarchy.getSelectionModel().getSelectedObjects(), found, true);
+            case SELECTED -> {
+                addAreas(hierarchy.getSelectionModel().getSelectedObjects(), found, true);
+                Set<PathObject> chosen = new HashSet<>(found);
+                found.removeIf(object -> Results.isResult(object) && hasAncestor(object, chosen));
+            }
             case ANNOTATIONS -> addAreas(hierarchy.getAnnotationObjects(), found, false);
             case TMA_CORES -> {
                 if (hierarchy.getTMAGrid() != null) {
@@ -55,6 +61,16 @@ public enum Parents {
             });
         }
         return found;
+    }
+
+    /** "Select all annotations" selects results, too: those of a selected parent are about to be replaced. */
+    private static boolean hasAncestor(PathObject object, Set<PathObject> chosen) {
+        for (PathObject parent = object.getParent(); parent != null; parent = parent.getParent()) {
+            if (chosen.contains(parent)) {
+                return true;
+            }
+        }
+        return false;
     }
 
     private static void addAreas(Collection<? extends PathObject> objects, List<PathObject> found, boolean results) {

@@ -83,7 +83,7 @@ public final class ServerLifecycle {
             own.stop();
         }
         List<String> command = ServerCommand.read();
-        status.accept("Starting the ConceptSeg server (the first time takes up to a minute)");
+        status.accept("Starting the server, up to a minute");
         own = OwnServer.start(command);
         own.awaitReady(START_SECONDS, cancelled);
         ServerAddress address = EndpointFile.read().map(EndpointFile::address).orElseThrow(() ->
