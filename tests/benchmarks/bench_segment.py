@@ -91,26 +91,31 @@ def _against_encoder() -> dict[str, Any]:
 def _best_bare_forward(pixels: np.ndarray) -> tuple[Any, str]:
     """A function that runs the unmodified encoder over all pixels once, at the setting that is fastest here."""
     spec = get_spec("default")
-    candidates = []
     images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-    for memory_format in (torch.channels_last, torch.contiguous_format):
-        model = LayerFeatures(timm.create_model(spec.architecture, pretrained=False).eval(), layer=spec.layer)
-        model = model.eval().to(memory_format=memory_format)
-        for tile, batch in ((256, 1), (256, 2), (256, 4), (256, 8), (256, 32), (512, 1), (512, 2), (1024, 1)):
-            tiles = images.unfold(2, tile, tile).unfold(3, tile, tile).permute(0, 2, 3, 1, 4, 5)
-            tiles = tiles.reshape(-1, batch, 3, tile, tile)
+    models = {
+        memory_format: LayerFeatures(timm.create_model(spec.architecture, pretrained=False).eval(), layer=spec.layer)
+        .eval()
+        .to(memory_format=memory_format)
+        for memory_format in (torch.channels_last, torch.contiguous_format)
+    }
 
-            def forward(model: Any = model, tiles: Any = tiles, memory_format: Any = memory_format) -> None:
-                with torch.inference_mode():
-                    for batch_of_tiles in tiles:
-                        model(batch_of_tiles.contiguous(memory_format=memory_format))
+    def forward(memory_format: torch.memory_format, tile: int, batch: int, side: int) -> None:
+        tiles = images[:, :, :side, :side].unfold(2, tile, tile).unfold(3, tile, tile)
+        tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, tile, tile)
+        with torch.inference_mode():
+            for few in tiles.split(batch):
+                models[memory_format](few.contiguous(memory_format=memory_format))
 
-            few = tiles[: max(1, 16 * 256 * 256 // (batch * tile * tile))]
-            seconds = time_in_turn([lambda few=few, forward=forward: forward(tiles=few)], runs=3)[0]
-            name = f"{str(memory_format).removeprefix('torch.')}, batch {batch} of {tile} px"
-            candidates.append((min(seconds) / (few.numel() / 3), name, forward))
-    _, name, forward = min(candidates, key=lambda item: item[0])
-    return forward, name
+    settings = [
+        (memory_format, tile, batch)
+        for memory_format in models
+        for tile, batch in ((256, 1), (256, 2), (256, 4), (256, 8), (256, 32), (512, 1), (512, 2), (1024, 1))
+    ]
+    times = time_in_turn([lambda one=one: forward(*one, side=1024) for one in settings], runs=3)
+    _, best = min((min(seconds), index) for index, seconds in enumerate(times))
+    memory_format, tile, batch = settings[best]
+    name = f"{str(memory_format).removeprefix('torch.')}, batch {batch} of {tile} px"
+    return lambda: forward(*settings[best], side=pixels.shape[0]), name
 
 
 def _seams(name: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
 from conceptseg import __version__
 
 SUITES = ("bench_projection", "bench_segment", "bench_polygons", "bench_rpc")

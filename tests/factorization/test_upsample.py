@@ -80,8 +80,9 @@ def test_statistics_are_means_over_the_pixels_of_a_component(stride):
     labels = upsample_argmax(activations, stride_px=stride, height=height, width=width)
     labels[: stride // 2] = 3  # as if cleaned up: counts with the activation of the concept it was given
     components = labels.astype(np.int32)
+    area_px = np.bincount(components.ravel(), minlength=8)
     mean, purity = component_statistics(
-        activations, stride_px=stride, labels=labels, components=components, n_components=8
+        activations, stride_px=stride, labels=labels, components=components, area_px=area_px
     )
     up = interpolated(dense, stride, height, width)
     own = np.take_along_axis(up, np.maximum(labels.astype(int) - 1, 0)[None], axis=0)[0]

