@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHARED_SLIDE := ../shared/data/wsi/CMU-1-Small-Region.svs
 
-.PHONY: demo test check bench stubs clean
+.PHONY: demo test check bench stubs jar clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -27,7 +27,21 @@ check: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest tests/rpc/test_stubs.py
+	$(MAKE) stubs STUBS=build/stubs
+	for stub in build/stubs/conceptseg/v1/*; do diff $$stub server/conceptseg/v1/; done
+
+# Messages of every file; service stubs only where there is a service.
+STUBS := server
+GENERATE = PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m grpc_tools.protoc -I proto
+stubs: .venv/installed
+	mkdir -p $(STUBS)
+	$(GENERATE) --python_out=$(STUBS) --mypy_out=quiet:$(STUBS) proto/conceptseg/v1/*.proto
+	$(GENERATE) --grpc_python_out=$(STUBS) --mypy_grpc_out=quiet:$(STUBS) proto/conceptseg/v1/service.proto
+
+jar:
+	mvn -B -q -f qupath_scripts/client -DskipTests package
+	mkdir -p server/conceptseg/qupath/extension
+	cp qupath_scripts/client/target/conceptseg-qupath-*.jar server/conceptseg/qupath/extension/
 
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'

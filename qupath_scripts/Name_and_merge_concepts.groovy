@@ -20,6 +20,7 @@ import com.google.gson.GsonBuilder
 import com.google.gson.ToNumberPolicy
 import java.nio.file.Files
 import java.nio.file.StandardCopyOption
+import javafx.beans.value.ChangeListener
 import javafx.scene.control.ButtonType
 import javafx.scene.control.CheckBox
 import javafx.scene.control.ColorPicker
@@ -334,16 +335,19 @@ def ask(own, conceptsOf) {
         def colour = new ColorPicker(fxColour(pathClass?.getColor() ?: 0x808080))
         def hide = new CheckBox()
         hide.setSelected(pathClass != null && overlay.isPathClassHidden(pathClass))
-        // A known class brings its colour.
+        def row = [concepts: concepts, old: old, name: name, colour: colour, first: colour.getValue(), hide: hide]
+        // A known class brings its colour, which is no choice of the user's.
         name.valueProperty().addListener({ _, before, now ->
-            if (now in classes)
-                colour.setValue(fxColour(PathClass.fromString(now).getColor()))
-        } as javafx.beans.value.ChangeListener)
+            if (now in classes) {
+                row.first = fxColour(PathClass.fromString(now).getColor())
+                colour.setValue(row.first)
+            }
+        } as ChangeListener)
         def percent = String.format(Locale.ROOT, "%.1f", 100 * objects.sum { it.getROI().getArea() } / total)
         [new Label(concepts), new Label(percent), name, colour, hide].eachWithIndex { node, column ->
             pane.add(node, column, index + 1)
         }
-        rows << [concepts: concepts, old: old, name: name, colour: colour, first: colour.getValue(), hide: hide]
+        rows << row
     }
     def scroll = new ScrollPane(pane)
     scroll.setFitToWidth(true)

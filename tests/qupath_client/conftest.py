@@ -15,7 +15,12 @@ PROBE = Path(__file__).with_name("Probe.java")
 def jar() -> Path:
     """The newest jar; built where Maven is, skipped where neither is."""
     built = sorted((CLIENT / "target").glob("conceptseg-qupath-*.jar"), key=lambda path: path.stat().st_mtime)
-    sources = [*CLIENT.glob("src/**/*"), CLIENT / "pom.xml", *CLIENT.glob("../*.groovy"), *CLIENT.glob("../../proto/**/*.proto")]
+    sources = [
+        *CLIENT.glob("src/**/*"),
+        CLIENT / "pom.xml",
+        *CLIENT.glob("../*.groovy"),
+        *CLIENT.glob("../../proto/**/*.proto"),
+    ]
     newest = max(path.stat().st_mtime for path in sources if path.is_file())
     if built and built[-1].stat().st_mtime >= newest:
         return built[-1]

@@ -26,7 +26,11 @@ def test_the_declarations_of_qupath_are_left_out_and_the_extension_is_announced(
 
 def test_the_classes_run_on_java_17(jar: Path) -> None:
     with zipfile.ZipFile(jar) as archive:
-        own = [n for n in archive.namelist() if re.fullmatch(r"io/github/conceptseg/(client/|qupath/|server/)?\w+\.class", n)]
+        own = [
+            n
+            for n in archive.namelist()
+            if re.fullmatch(r"io/github/conceptseg/(client/|qupath/|server/)?\w+\.class", n)
+        ]
         majors = {int.from_bytes(archive.read(name)[6:8], "big") for name in own}
     assert majors == {61}
 
@@ -34,5 +38,7 @@ def test_the_classes_run_on_java_17(jar: Path) -> None:
 def test_the_scripts_travel_in_the_jar(jar: Path) -> None:
     scripts = {path.name for path in (Path(__file__).parents[2] / "qupath_scripts").glob("*.groovy")}
     with zipfile.ZipFile(jar) as archive:
-        inside = {Path(name).name for name in archive.namelist() if name.startswith("scripts/") and name.endswith(".groovy")}
+        inside = {
+            Path(name).name for name in archive.namelist() if name.startswith("scripts/") and name.endswith(".groovy")
+        }
     assert inside == scripts

@@ -77,6 +77,7 @@ def start_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[
         environment = os.environ | {
             "CONCEPTSEG_CONFIG_DIR": str(folder),
             "CONCEPTSEG_DICTIONARIES": str(folder / "dictionaries"),
+            "HF_HUB_OFFLINE": "1",  # tests need no network, and do not wait for one
         }
         with log.open("w") as file:
             process = subprocess.Popen(

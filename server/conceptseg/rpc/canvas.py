@@ -147,7 +147,7 @@ def decode(tile: pb.PixelTile) -> NDArray[np.uint8]:
             if size == (width, height) and mode in _PICTURE_MODES:
                 return np.asarray(picture.convert("RGB"))
     except Exception as error:  # decoders raise a dozen types on damaged data
-        raise ImageError(f"The tile {_text(tile)} is not a readable {kind} picture: {str(error)[:200]}") from error
+        raise ImageError(f"The tile {_text(tile)} is not a readable {kind} picture ({str(error)[:200]}).") from error
     if size != (width, height):
         raise InvalidRequestError(f"The tile {_text(tile)} holds a {kind} picture of {size[0]} × {size[1]} px.")
     raise ImageError(f"The tile {_text(tile)} is a {kind} picture of mode {mode}: expected 8-bit RGB.")

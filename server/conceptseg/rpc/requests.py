@@ -139,7 +139,7 @@ def clip_from_wkb(wkb: bytes) -> Polygon | MultiPolygon | None:
     try:
         clip = shapely.from_wkb(wkb)
     except (shapely.GEOSException, ValueError) as error:
-        raise InvalidRequestError(f"clip_wkb is not WKB: {str(error)[:200]}") from error
+        raise InvalidRequestError(f"clip_wkb is not the WKB of an area ({str(error)[:200]}).") from error
     if clip is None:
         raise InvalidRequestError("clip_wkb holds no geometry.")
     coordinates = shapely.get_coordinates(clip)
