@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHARED_SLIDE := ../shared/data/wsi/CMU-1-Small-Region.svs
 
-.PHONY: demo test check bench stubs jar clean
+.PHONY: demo test test-qupath check bench stubs jar clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -19,8 +19,13 @@ demo: .venv/installed
 	if [ -f $(SHARED_SLIDE) ]; then $(BIN)/conceptseg segment $(SHARED_SLIDE) --k 16 -o build/demo/slide.geojson --overlay build/demo/slide-overlay.png --summary build/demo/slide.json; fi
 	@echo "Results are in build/demo: drag a .geojson onto the image in QuPath, or look at the overlays."
 
+# The extension and its scripts have tests of their own: they build the jar with Maven and start QuPath many times.
+QUPATH_SIDE := tests/qupath_client tests/qupath_scripts
 test: .venv/installed
-	$(BIN)/pytest
+	$(BIN)/pytest $(QUPATH_SIDE:%=--ignore=%)
+
+test-qupath: .venv/installed
+	$(BIN)/pytest $(QUPATH_SIDE)
 
 check: .venv/installed
 	$(BIN)/ruff check .
