@@ -29,8 +29,9 @@ public final class SegmentReport {
         long concepts = summary.getConceptsList().stream().filter(concept -> concept.getPolygons() > 0).count();
         lines.add(polygons == 0
             ? label + ": no tissue found, nothing added. background(true) segments it all the same."
-            : String.format(Locale.ROOT, "%s: %d annotations of %d concepts (%s, %s, %.3g µm/px)", label, polygons,
-                concepts, summary.getDictionary(), summary.getMethod(), summary.getGrid().getGridPixelSizeUm()));
+            : String.format(Locale.ROOT, "%s: %d %s of %d %s (%s, %s, %.3g µm/px)", label, polygons,
+                polygons == 1 ? "annotation" : "annotations", concepts, concepts == 1 ? "concept" : "concepts",
+                summary.getDictionary(), summary.getMethod(), summary.getGrid().getGridPixelSizeUm()));
     }
 
     void line(String line) {

@@ -32,7 +32,7 @@ final class StreamedCall<Q, E> {
     private ClientCallStreamObserver<Q> requests;
     private Throwable failure;
     private boolean finished;
-    private long lastEvent = System.nanoTime();
+    private long silentNanos; // time spent waiting here: a suspended computer does not count
 
     StreamedCall(ServerAddress server, BooleanSupplier cancelled) {
         this.server = server;
@@ -79,7 +79,7 @@ final class StreamedCall<Q, E> {
     private void restartSilence() {
         lock.lock();
         try {
-            lastEvent = System.nanoTime(); // reading pixels may take long: only the server's own silence counts
+            silentNanos = 0; // reading pixels may take long: only the server's own silence counts
         } finally {
             lock.unlock();
         }
@@ -98,9 +98,11 @@ final class StreamedCall<Q, E> {
         lock.lock();
         try {
             if (events.isEmpty() && !finished) {
+                long before = System.nanoTime();
                 changed.await(POLL_MILLISECONDS, TimeUnit.MILLISECONDS);
+                silentNanos += Math.min(System.nanoTime() - before, TimeUnit.SECONDS.toNanos(1));
             }
-            if (!finished && System.nanoTime() - lastEvent > TimeUnit.SECONDS.toNanos(SILENCE_SECONDS)) {
+            if (!finished && events.isEmpty() && silentNanos > TimeUnit.SECONDS.toNanos(SILENCE_SECONDS)) {
                 throw new ConceptSegException(ConceptSegException.Kind.UNAVAILABLE, "The ConceptSeg server at " + server
                     + " has been silent for " + SILENCE_SECONDS + " s. Nothing was changed. Restart it: its log says "
                     + "what it was doing.");
@@ -140,7 +142,7 @@ final class StreamedCall<Q, E> {
             lock.lock();
             try {
                 events.add(event);
-                lastEvent = System.nanoTime();
+                silentNanos = 0;
                 changed.signalAll();
             } finally {
                 lock.unlock();

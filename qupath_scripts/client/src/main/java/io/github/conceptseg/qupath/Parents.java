@@ -3,9 +3,7 @@ package io.github.conceptseg.qupath;
 import io.github.conceptseg.client.ConceptSegException;
 import java.util.ArrayList;
 import java.util.Collection;
-import java.util.HashSet;
 import java.util.List;
-import java.util.Set;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 import qupath.lib.objects.TMACoreObject;
@@ -40,8 +38,10 @@ public enum Parents {
         switch (this) {
             case SELECTED -> {
                 addAreas(hierarchy.getSelectionModel().getSelectedObjects(), found, true);
-                Set<PathObject> chosen = new HashSet<>(found);
-                found.removeIf(object -> Results.isResult(object) && hasAncestor(object, chosen));
+                // "Select all annotations" selects results, too; they are meant only where nothing else is selected.
+                if (!found.stream().allMatch(Results::isResult)) {
+                    found.removeIf(Results::isResult);
+                }
             }
             case ANNOTATIONS -> addAreas(hierarchy.getAnnotationObjects(), found, false);
             case TMA_CORES -> {
@@ -61,16 +61,6 @@ public enum Parents {
             });
         }
         return found;
-    }
-
-    /** "Select all annotations" selects results, too: those of a selected parent are about to be replaced. */
-    private static boolean hasAncestor(PathObject object, Set<PathObject> chosen) {
-        for (PathObject parent = object.getParent(); parent != null; parent = parent.getParent()) {
-            if (chosen.contains(parent)) {
-                return true;
-            }
-        }
-        return false;
     }
 
     private static void addAreas(Collection<? extends PathObject> objects, List<PathObject> found, boolean results) {
