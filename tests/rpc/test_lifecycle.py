@@ -23,6 +23,7 @@ from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidReq
 from conceptseg.domain.progress import Progress
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import RegionSource
+from conceptseg.rpc import convert
 from conceptseg.rpc.auth import credentials
 from conceptseg.rpc.client import Client, connect
 from conceptseg.rpc.endpoint import Endpoint, endpoint_path, read_endpoint, remove_endpoint, write_endpoint
@@ -31,6 +32,7 @@ from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.logs import choose_request_id
 from conceptseg.rpc.server import Server, ServeSettings
 from conceptseg.rpc.watch import watch_process
+from conceptseg.v1 import catalogue_pb2, segment_pb2, service_pb2_grpc
 
 MakeSource = Callable[..., RegionSource]
 
@@ -336,6 +338,38 @@ def test_limits_are_settings_of_the_server(make_source: MakeSource) -> None:
     with running(limits=Limits(running_calls=2, tiles=1)), connect() as client:
         assert client.info().limits.tiles == 1
         assert client.segment(make_source()).polygons
+
+
+def test_a_client_that_does_not_take_its_results_is_hung_up_on(
+    make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flow control stops the server in the middle of sending; its place must become free all the same."""
+    monkeypatch.setattr("conceptseg.rpc.calls._OVERDUE_SECONDS", 0.5)
+    large = segment_pb2.SegmentEvent(label_map_rows={"zlib_labels": bytes(1 << 20)})
+    monkeypatch.setattr("conceptseg.rpc.convert.result_to_events", lambda *_, **__: iter([large] * 200))
+    source = make_source(64, 64)
+    pixels = segment_pb2.PixelsHeader(grid=convert.grid_to_proto(source.grid))
+    tile = segment_pb2.PixelTile(
+        rect={"width": 64, "height": 64},
+        encoding=segment_pb2.PIXEL_ENCODING_RAW_RGB,
+        data=source.read(x=0, y=0, width=64, height=64).tobytes(),
+    )
+    messages = [
+        segment_pb2.SegmentPixelsRequest(header={"pixels": pixels}),
+        segment_pb2.SegmentPixelsRequest(tile=tile),
+    ]
+    with running(limits=Limits(call_seconds=6)) as server, connect() as client:
+        client.plan(catalogue_pb2.PlanRegionRequest(grid=pixels.grid))  # loads the encoder
+        with grpc.insecure_channel(server.endpoint.endpoint) as channel:
+            stub = service_pb2_grpc.SegmentationServiceStub(channel)
+            call = stub.SegmentPixels(iter(messages), metadata=(credentials(server.endpoint.token),))
+            time.sleep(3)
+            assert client.info().running_calls == 1
+            time.sleep(4.5)
+            assert client.info().running_calls == 0
+            with pytest.raises(grpc.RpcError) as caught:
+                list(call)
+            assert caught.value.code() is grpc.StatusCode.CANCELLED
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from contextvars import copy_context
 from typing import TypeVar
 
@@ -25,6 +26,9 @@ _PROGRESS_SECONDS = 0.25
 
 _HEARTBEAT_SECONDS = 0.75
 """… and, with the step above, at least one, so that a client sees that the server lives."""
+
+_OVERDUE_SECONDS = 5.0
+"""Patience beyond the time limit, in which a call ends with a message that says why."""
 
 
 class Call:
@@ -51,6 +55,11 @@ class Call:
                 "start the server with a larger --call-timeout."
             )
         return self._ended.is_set()
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the call should have ended by itself some time ago."""
+        return time.monotonic() > self._until + _OVERDUE_SECONDS
 
     def end(self) -> None:
         """Let the work stop."""
@@ -92,6 +101,8 @@ class Calls:
         # As many threads as calls may run: none is ever waited for. Threads that stay keep their OpenMP helpers
         # and malloc arenas; new ones for every call would make and leave some each time.
         self._threads = ThreadPoolExecutor(limits.running_calls, thread_name_prefix="work")
+        self._lock = threading.Lock()
+        self._contexts: dict[Call, grpc.ServicerContext] = {}
 
     def events(
         self,
@@ -103,7 +114,7 @@ class Calls:
     ) -> Iterator[_Event]:
         """Progress while ``work`` waits for its turn and runs, then the events of its result."""
         call = Call(context, limits=self.limits)
-        with self.admission.enter() as turn:
+        with self.admission.enter() as turn, self._known(call, context):
             while ahead := turn.position(timeout=_HEARTBEAT_SECONDS):
                 stop_if(call.cancelled)
                 yield progress_event(call.progress(queue_position=ahead))
@@ -120,6 +131,23 @@ class Calls:
                 call.end()
                 wait([future])
                 del future  # its error's traceback leads back here: a cycle that would keep the pixels alive
+
+    def cancel_overdue(self) -> None:
+        """Hang up on clients that do not take their results: sending to them would block for ever."""
+        with self._lock:
+            overdue = [context for call, context in self._contexts.items() if call.overdue]
+        for context in overdue:
+            context.cancel()
+
+    @contextmanager
+    def _known(self, call: Call, context: grpc.ServicerContext) -> Iterator[None]:
+        with self._lock:
+            self._contexts[call] = context
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._contexts[call]
 
     def close(self) -> None:
         """End the threads after the work at hand."""

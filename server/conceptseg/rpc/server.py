@@ -171,6 +171,7 @@ class Server:
         parent_lives = watch_process(settings.parent_pid) if settings.parent_pid is not None else lambda: True
         trimmed = True
         while not self._stop.wait(_WATCH_SECONDS):
+            self._engine.calls.cancel_overdue()
             quiet = self._activity.idle_seconds > _QUIET_SECONDS
             if quiet and not trimmed:
                 give_back_free_memory()
