@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from conceptseg.factorization.activations import ActivationMapBuilder
@@ -39,6 +39,8 @@ def random_activations(seed, n_concepts, grid_h, grid_w, share):
     stride=st.sampled_from([1, 3, 8, 14, 16]),
     share=st.sampled_from([0.05, 0.5, 1.0]),
 )
+# A pixel that lies exactly on a token without any activation, next to one with a single concept.
+@example(seed=0, n_concepts=1, grid_h=1, grid_w=3, stride=1, share=0.05)
 @settings(max_examples=60, deadline=None)
 def test_labels_are_those_of_torch(seed, n_concepts, grid_h, grid_w, stride, share):
     dense = random_activations(seed, n_concepts, grid_h, grid_w, share)

@@ -85,12 +85,10 @@ def _label_cell_rows(  # type: ignore[no-untyped-def]
                 continue
             left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
             n = _gather_cell(start, count, concept, value, top, bottom, left, right, slot, found, corners)
-            if n <= 1:
-                label = 0 if n == 0 else found[0] + 1
-                # One concept wins wherever it is above 0, which is everywhere but at exact corners of zeros.
-                for y in range(y0, y1):
-                    for x in range(x0, x1):
-                        labels[y, x] = label
+            if n == 0:
+                continue  # labels start at 0
+            if n == 1 and min(min(corners[0, 0], corners[0, 1]), min(corners[0, 2], corners[0, 3])) > 0:
+                labels[y0:y1, x0:x1] = found[0] + 1
                 continue
             for y in range(y0, y1):
                 fy = fraction[y - (cell_i * stride - half)]
