@@ -199,6 +199,16 @@ def test_the_mask_holds_the_pixels_whose_centres_are_inside(data, scale):
     np.testing.assert_array_equal(mask[clear], shapely.contains(clip, centres)[clear])
 
 
+def test_a_clip_too_small_to_hold_a_pixel_centre_is_still_covered():
+    labels = np.ones((40, 40), np.uint8)
+    grid = grid_of(labels, scale=2)
+    clip = Polygon([(29.8, 65.6), (27.2, 65.2), (24.6, 66.8)])
+    assert not rasterize(clip, grid=grid).any()
+    labels[~rasterize(clip, grid=grid, dilate_px=2)] = 0
+    _, polygons = concept_polygons(polygonize(labels, tolerance_px=0), grid=grid, clip=clip)
+    assert shapely.area(polygons).sum() == pytest.approx(clip.area, abs=1)
+
+
 @settings(deadline=None, max_examples=100)
 @given(st.data(), scales, st.integers(0, 10**6), st.sampled_from([0.0, 1.0, 2.0]))
 def test_cutting_a_map_masked_with_dilation_leaves_no_unlabelled_slivers(data, scale, seed, tolerance):

@@ -82,7 +82,7 @@ def concept_polygons(
 
 
 def rasterize(clip: Polygon | MultiPolygon, *, grid: PixelGrid, dilate_px: int = 0) -> NDArray[np.bool_]:
-    """The output pixels whose centres lie inside ``clip``, and ``dilate_px`` more on every side.
+    """The output pixels whose centres lie inside ``clip``; with ``dilate_px`` all it touches and as many more.
 
     Labels outside the mask can be dropped before polygons are made. Dilate by the simplification tolerance,
     rounded up, plus 2: then the simplified outline of the masked map stays outside the clip and cutting to
@@ -123,6 +123,10 @@ def rasterize(clip: Polygon | MultiPolygon, *, grid: PixelGrid, dilate_px: int =
     np.bitwise_xor.at(toggles, (row, column), 1)
     mask = np.bitwise_xor.accumulate(toggles, axis=1)[:, :-1]
     if pad:
+        # Tips and strips too narrow to hold a pixel centre get their pixels from the outline.
+        corners = np.rint(np.stack([x, y], axis=1)).astype(np.int32)
+        outlines = np.split(corners, np.flatnonzero(np.diff(ring)) + 1)
+        cv2.polylines(mask, outlines, isClosed=True, color=1)
         mask = cv2.dilate(mask, np.ones((2 * pad + 1, 2 * pad + 1), np.uint8))[pad:-pad, pad:-pad]
     return mask.astype(np.bool_)
 
