@@ -150,7 +150,8 @@ def _seams(name: str) -> dict[str, Any]:
 
 
 _PEAK = """
-import resource, sys, time
+import re, sys
+from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from conceptseg.encoders.load import load_encoder
 from conceptseg.factorization.library import find_dictionary
@@ -161,7 +162,8 @@ encoder = load_encoder("default", device="cpu")
 dictionary = find_dictionary(encoder="default", name=None, k=16)
 with open_image(sys.argv[1]) as reader:
     segment(open_region(reader, region=None, pixel_size_um=0.5), encoder=encoder, dictionary=dictionary)
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+# Not ru_maxrss: that starts at the size of the process that forked this one.
+print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
 """
 
 

@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidRequestError, WeightsUnavailableError
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.encoders.features import LayerFeatures, fold_batch_norm, receptive_radius_px
+from conceptseg.encoders.features import receptive_radius_px
 from conceptseg.encoders.load import choose_device, load_encoder
 
 
@@ -33,29 +33,6 @@ def test_the_default_encoder_has_its_imagenet_weights(default):
     assert 0 < features.max() <= 6  # ReLU6
     similarity = torch.nn.functional.cosine_similarity
     assert similarity(features[0], features[1], dim=0) > similarity(features[0], features[2], dim=0) + 0.1
-
-
-def test_folding_batch_norms_changes_nothing_but_rounding(default):
-    spec = default.spec
-    weights = default._features.model.conv_stem.weight
-    assert default._features.model.conv_stem.bias is not None, "the encoder in use is folded"
-    with torch.random.fork_rng(), torch.inference_mode():
-        torch.manual_seed(1)
-        model = timm.create_model(spec.architecture, pretrained=False).eval()
-        for module in model.modules():
-            if isinstance(module, torch.nn.BatchNorm2d):
-                module.running_mean.normal_()
-                module.running_var.uniform_(0.5, 2)
-        images = torch.rand(1, 3, 64, 64)
-        plain = LayerFeatures(model, layer=spec.layer)(images)
-        plain_weights = model.conv_stem.weight.clone()
-    model = model.requires_grad_(False)
-    fold_batch_norm(model)
-    with torch.inference_mode():
-        folded = LayerFeatures(model, layer=spec.layer)(images)
-    assert not torch.equal(model.conv_stem.weight, plain_weights)
-    assert weights.shape == plain_weights.shape
-    torch.testing.assert_close(folded, plain, rtol=1e-4, atol=1e-4)
 
 
 def test_the_halo_of_the_default_encoder_holds_its_receptive_field(default):

@@ -16,7 +16,6 @@ from conceptseg.encoders.spec import EncoderSpec
 
 _log = logging.getLogger(__name__)
 
-CPU_TILE_PX = 1024
 GPU_TILE_PX = 1024
 
 
@@ -45,7 +44,7 @@ class Encoder:
     @property
     def default_tile_px(self) -> int:
         """Side of the tiles this encoder is fastest on, in output px without the halo."""
-        return self.spec.tile_px or (GPU_TILE_PX if self.device.type == "cuda" else CPU_TILE_PX)
+        return self.spec.tile_px or (GPU_TILE_PX if self.device.type == "cuda" else self.spec.cpu_tile_px)
 
     def encode(self, tiles: NDArray[np.uint8]) -> Tensor:
         """Encode RGB tiles.

@@ -22,7 +22,8 @@ from torch import nn
 
 from conceptseg.domain.errors import EncoderError, WeightsUnavailableError
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.encoders.features import LayerFeatures, fold_batch_norm, receptive_radius_px
+from conceptseg.encoders.features import LayerFeatures, receptive_radius_px
+from conceptseg.encoders.inference import fold_batch_norm
 from conceptseg.encoders.registry import get_spec, is_timm_name, split_timm_name
 from conceptseg.encoders.spec import EncoderSpec
 
@@ -86,7 +87,7 @@ def choose_device(device: str) -> torch.device:
 
 def _frozen(model: nn.Module, *, layer: str) -> LayerFeatures:
     model.eval().requires_grad_(False)
-    fold_batch_norm(model)
+    fold_batch_norm(model, tapped=layer)
     return LayerFeatures(model, layer=layer).eval()
 
 

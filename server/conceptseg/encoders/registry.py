@@ -62,6 +62,7 @@ _SPECS = (
         channels=480,
         stride_px=16,
         halo_px=80,
+        cpu_tile_px=2048,
         # The weights' own transform is (pixel - 127) / 128.
         mean=(127 / 255,) * 3,
         std=(128 / 255,) * 3,

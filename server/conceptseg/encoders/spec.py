@@ -33,6 +33,8 @@ class EncoderSpec:
             fully convolutional encoder, which takes any multiple of the stride.
         halo_px: Context read around a tile and thrown away. For a CNN at least its receptive radius, so
             that results do not depend on the tile size.
+        cpu_tile_px: Side of a tile on CPU, where the tile size is free. Larger wastes less on halos; it costs
+            memory, and progress and cancelling wait for a tile.
         licence: Licence of the weights, as their authors state it.
         gated: Whether the hub asks for an accepted licence.
         note: One line for `conceptseg encoders`.
@@ -51,6 +53,7 @@ class EncoderSpec:
     std: tuple[float, float, float] = IMAGENET_STD
     pixel_size_um: float = 0.5
     window_px: int | None = None
+    cpu_tile_px: int = 1024
     licence: Licence = "unknown"
     gated: bool = False
     note: str = ""

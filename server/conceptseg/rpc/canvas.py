@@ -13,7 +13,7 @@ from PIL import Image
 from conceptseg.domain.errors import ImageError, InvalidRequestError
 from conceptseg.domain.region import PixelGrid
 from conceptseg.imaging.levels import Rgb
-from conceptseg.imaging.source import mirrored
+from conceptseg.imaging.source import mirrored, take_pixels
 from conceptseg.imaging.tiles import Tile
 from conceptseg.rpc.errors import LimitError
 from conceptseg.v1 import segment_pb2 as pb
@@ -53,7 +53,7 @@ class Canvas:
             self._take_one()
         block = self._pixels[top - window.y : bottom - window.y, left - window.x : right - window.x]
         inside = left == x and top == y and block.shape[:2] == (height, width)
-        return block.copy() if inside else block[(rows - top)[:, None], columns - left]
+        return block.copy() if inside else take_pixels(block, rows=rows - top, columns=columns - left)
 
     def complete(self, *, until_end: bool) -> None:
         """Take the rest of the tiles and check that they covered the window exactly once.
