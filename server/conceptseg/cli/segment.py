@@ -94,6 +94,10 @@ def segment(
 ) -> None:
     """Segment IMAGE into concept polygons."""
     _require_writable(output=output, overlay=overlay, summary=summary, label_map=label_map)
+    if server and weights:
+        raise InvalidRequestError(
+            "--weights cannot go with --server: start the server with --weights ENCODER=FILE instead."
+        )
     settings = SegmentSettings(
         method=method,
         n_concepts=k or _DEFAULTS.n_concepts,

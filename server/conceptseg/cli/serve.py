@@ -10,6 +10,7 @@ import click
 
 from conceptseg.cli.options import FILE
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.encoders.allocator import reuse_large_blocks
 from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.logs import configure
 from conceptseg.rpc.server import Server, ServeSettings
@@ -94,6 +95,7 @@ def serve(
     user's configuration folder, where QuPath and `conceptseg segment --server auto` find them.
     """
     configure(log_level)
+    reuse_large_blocks()
     server = Server(
         ServeSettings(
             host=host,

@@ -36,7 +36,9 @@ _log = logging.getLogger(__name__)
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
 _SPARE_THREADS = 16
 _WATCH_SECONDS = 0.5
-_QUIET_SECONDS = 1.0
+# Memory is worth keeping while the next call is likely: without it, the first tiles take twice as long.
+_QUIET_SECONDS = 30.0
+_QUIET_SECONDS_CUT_SHORT = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,8 @@ class Server:
         trimmed = True
         while not self._stop.wait(_WATCH_SECONDS):
             self._engine.calls.cancel_overdue()
-            quiet = self._activity.idle_seconds > _QUIET_SECONDS
+            patience = _QUIET_SECONDS_CUT_SHORT if self._activity.cut_short else _QUIET_SECONDS
+            quiet = self._activity.idle_seconds > patience
             if quiet and not trimmed:
                 give_back_free_memory()
             trimmed = quiet
