@@ -45,5 +45,9 @@ class OutputError(ConceptSegError):
     """A result cannot be written; nothing was left half-written."""
 
 
+class ProjectError(ConceptSegError):
+    """A QuPath project cannot be read or written, is in use, or was changed by somebody else; nothing was lost."""
+
+
 class CancelledByCallerError(ConceptSegError):
     """The caller asked to stop, or its deadline passed; there is no result."""

@@ -68,6 +68,7 @@ STATUS: dict[type[ConceptSegError], grpc.StatusCode] = {
     domain.DictionaryError: grpc.StatusCode.INVALID_ARGUMENT,
     domain.DeviceMemoryError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     domain.OutputError: grpc.StatusCode.FAILED_PRECONDITION,
+    domain.ProjectError: grpc.StatusCode.FAILED_PRECONDITION,
     domain.CancelledByCallerError: grpc.StatusCode.CANCELLED,
     DictionaryExistsError: grpc.StatusCode.ALREADY_EXISTS,
     PathNotAllowedError: grpc.StatusCode.PERMISSION_DENIED,

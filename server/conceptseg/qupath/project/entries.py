@@ -1,0 +1,220 @@
+"""The images of a QuPath project, read from ``project.qpproj``, which is JSON."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import quote, unquote, urlsplit
+
+from conceptseg.domain.errors import InvalidRequestError, ProjectError
+
+PROJECT_FILE = "project.qpproj"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageEntry:
+    """One image of a project.
+
+    Attributes:
+        identifier: QuPath's number of the entry, also the name of its folder in ``data``.
+        name: What QuPath calls the image.
+        slide: The image file; None if there is none.
+        problem: Why the file's pixels are not those that QuPath shows; None if they are.
+        width: Full-resolution px per row as QuPath knows it; None in projects of old versions.
+        height: Full-resolution px per column; None likewise.
+        pixel_size_um: µm per full-resolution px, mean of x and y, as set in QuPath; None when uncalibrated.
+    """
+
+    identifier: str
+    name: str
+    slide: Path | None = None
+    problem: str | None = None
+    width: int | None = None
+    height: int | None = None
+    pixel_size_um: float | None = None
+
+
+def find_project(path: Path) -> Path:
+    """The project file that ``path`` names: the file itself, or the folder that holds it.
+
+    Raises:
+        ProjectError: there is none.
+    """
+    path = Path(path)
+    file = path / PROJECT_FILE if path.is_dir() else path
+    if file.suffix != ".qpproj" or not file.is_file():
+        raise ProjectError(f"There is no QuPath project {file}. Expected project.qpproj, or its folder.")
+    return file.absolute()
+
+
+def read_document(project: Path) -> dict[str, Any]:
+    """The content of a project file.
+
+    Raises:
+        ProjectError: it cannot be read, or is not a project of QuPath 0.2 or later.
+    """
+    try:
+        document: dict[str, Any] = json.loads(project.read_bytes())
+    except OSError as error:
+        raise ProjectError(f"Cannot read {project}: {error.strerror or error}. Check its permissions.") from error
+    except ValueError as error:
+        raise ProjectError(
+            f"{project} is damaged: expected JSON, got {error}. QuPath keeps its previous state beside it as "
+            f"{project.name}.backup: rename that file."
+        ) from error
+    images = document.get("images") if isinstance(document, dict) else None
+    if not isinstance(images, list) or not all(isinstance(image, dict) and "entryID" in image for image in images):
+        raise ProjectError(f"{project} lists no images. Expected a project of QuPath 0.2 or later.")
+    return document
+
+
+def entries_of(document: Mapping[str, Any]) -> tuple[ImageEntry, ...]:
+    """The images of a project file's content, in its order."""
+    return tuple(_entry(image) for image in document["images"])
+
+
+def choose(
+    entries: Sequence[ImageEntry], *, patterns: Sequence[str] = (), identifiers: Sequence[str] = ()
+) -> tuple[ImageEntry, ...]:
+    """The entries whose name matches a pattern (``*.svs``, as in a shell) or whose number is given; all without both.
+
+    Raises:
+        InvalidRequestError: a pattern or number that fits no image.
+    """
+    if not patterns and not identifiers:
+        return tuple(entries)
+    for pattern in patterns:
+        if not any(fnmatchcase(entry.name, pattern) for entry in entries):
+            raise InvalidRequestError(f"No image of the project is called {pattern!r}. There are: {_listed(entries)}.")
+    unknown = sorted(set(identifiers) - {entry.identifier for entry in entries})
+    if unknown:
+        raise InvalidRequestError(f"No image has the number {', '.join(unknown)}. There are: {_listed(entries)}.")
+    return tuple(
+        entry
+        for entry in entries
+        if entry.identifier in identifiers or any(fnmatchcase(entry.name, pattern) for pattern in patterns)
+    )
+
+
+def only_entry(document: Mapping[str, Any], identifier: str) -> dict[str, Any]:
+    """The same project with this image alone.
+
+    Raises:
+        ProjectError: the image is not in the project.
+    """
+    images = [image for image in document["images"] if str(image["entryID"]) == identifier]
+    if not images:
+        raise ProjectError(f"Image {identifier} is no longer in the project: somebody removed it meanwhile.")
+    return {**document, "images": images}
+
+
+def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[str, Any], int]:
+    """The same project with slides below folder ``old`` looked for below ``new``.
+
+    Args:
+        document: Content of the project file.
+        old: Folder where the project says the slides are; a Windows path is understood on any system.
+        new: Folder where they are now.
+
+    Returns:
+        The changed content, and how many images changed.
+    """
+    old_path = _uri_path(old)
+    moved = 0
+
+    def move(uri: str) -> str:
+        path = _path_of(uri)
+        if path is None or not path.is_relative_to(old_path):
+            return uri
+        return "file:" + quote((PurePosixPath(_uri_path(str(new.absolute()))) / path.relative_to(old_path)).as_posix())
+
+    images = []
+    for image in document["images"]:
+        builder = _with_uris(image.get("serverBuilder"), move)
+        moved += builder != image.get("serverBuilder")
+        images.append({**image, "serverBuilder": builder})
+    return {**document, "images": images}, moved
+
+
+def _entry(image: Mapping[str, Any]) -> ImageEntry:
+    builder = image.get("serverBuilder") or {}
+    metadata = builder.get("metadata") or {}
+    uris = list(_uris(builder))
+    path = _path_of(uris[0]) if len(uris) == 1 else None
+    return ImageEntry(
+        identifier=str(image["entryID"]),
+        name=str(image.get("imageName") or f"image {image['entryID']}"),
+        slide=_native(path) if path else None,
+        problem=_problem(builder, uris, path),
+        width=metadata.get("width"),
+        height=metadata.get("height"),
+        pixel_size_um=_pixel_size_um(metadata.get("pixelCalibration") or {}),
+    )
+
+
+def _problem(builder: Mapping[str, Any], uris: Sequence[str], path: PurePosixPath | None) -> str | None:
+    args = [str(argument) for argument in builder.get("args") or ()]
+    series = args[args.index("--series") + 1] if "--series" in args[:-1] else "0"
+    if len(uris) == 1 and path is None:
+        return f"its pixels are at {uris[0]}, not in a file"
+    if builder.get("builderType", "uri") != "uri" or len(uris) != 1:
+        return "QuPath shows it rotated, cropped or otherwise transformed, not as its file has it"
+    if series != "0":
+        return f"it is image {series} inside its file, and only the first can be read"
+    return None
+
+
+def _pixel_size_um(calibration: Mapping[str, Any]) -> float | None:
+    sides = [calibration.get(name) or {} for name in ("pixelWidth", "pixelHeight")]
+    if all(side.get("unit") == "µm" and float(side.get("value") or 0) > 0 for side in sides):
+        return sum(float(side["value"]) for side in sides) / 2
+    return None
+
+
+def _uris(builder: object) -> Iterator[str]:
+    if isinstance(builder, dict):
+        for key, value in builder.items():
+            if key == "uri" and isinstance(value, str):
+                yield value
+            elif key != "metadata":
+                yield from _uris(value)
+    elif isinstance(builder, list):
+        for value in builder:
+            yield from _uris(value)
+
+
+def _with_uris(builder: Any, change: Callable[[str], str]) -> Any:
+    if isinstance(builder, dict):
+        return {
+            key: change(value) if key == "uri" and isinstance(value, str) else _with_uris(value, change)
+            for key, value in builder.items()
+        }
+    return [_with_uris(value, change) for value in builder] if isinstance(builder, list) else builder
+
+
+def _path_of(uri: str) -> PurePosixPath | None:
+    parts = urlsplit(uri)
+    if parts.scheme != "file":
+        return None
+    return PurePosixPath((f"//{parts.netloc}" if parts.netloc else "") + unquote(parts.path))
+
+
+def _uri_path(folder: str) -> str:
+    """A folder as it stands in a URI: forward slashes, and one before a drive letter."""
+    folder = folder.replace("\\", "/")
+    return f"/{folder}" if re.match(r"[A-Za-z]:/", folder) else folder
+
+
+def _native(path: PurePosixPath) -> Path:
+    text = str(path)
+    return Path(text[1:] if re.match(r"/[A-Za-z]:/", text) else text)
+
+
+def _listed(entries: Iterable[ImageEntry]) -> str:
+    names = [f"{entry.name} ({entry.identifier})" for entry in entries]
+    return ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")

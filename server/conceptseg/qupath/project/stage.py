@@ -1,0 +1,48 @@
+"""A copy of one image of a project, for QuPath to work on.
+
+QuPath and paquo write files in place, create folders when they only read, and save even after errors. So they never
+see the project itself: they get a copy with one image, and what they made of it is moved into the project when it
+is known to be right.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from conceptseg.qupath.project.entries import PROJECT_FILE, only_entry, read_document
+
+CLASSES = Path("classifiers") / "classes.json"
+DATA = "data.qpdata"
+
+
+@contextmanager
+def staged(project: Path, image: str, *, folder: Path) -> Iterator[Path]:
+    """Yield the project file of a copy of ``project`` that has this image alone; remove the copy afterwards.
+
+    Args:
+        project: The project file.
+        image: Number of the image.
+        folder: Where the copy shall be; it must not exist.
+
+    Raises:
+        ProjectError: the project cannot be read, or has no such image.
+        OSError: the copy cannot be written.
+    """
+    document = only_entry(read_document(project), image)
+    try:
+        folder.mkdir(parents=True)
+        (folder / PROJECT_FILE).write_text(json.dumps(document), encoding="utf-8")
+        for part in (Path("data") / image, CLASSES):
+            source = project.parent / part
+            if source.is_dir():
+                shutil.copytree(source, folder / part)
+            elif source.is_file():
+                (folder / part).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, folder / part)
+        yield folder / PROJECT_FILE
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,117 @@
+"""How much of which concept every part of a project has, for statistics programs."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.files import replacing
+from conceptseg.qupath.project.contents import ImageContents, Outline, Result
+from conceptseg.qupath.project.entries import ImageEntry
+
+COLUMNS = (
+    "image",
+    "image_id",
+    "parent_id",
+    "parent_class",
+    "run",
+    "dictionary",
+    "class",
+    "concepts",
+    "polygons",
+    "area_um2",
+    "area_percent",
+    "perimeter_um",
+    "mean_activation",
+)
+"""One row per image, parent, run and class."""
+
+
+def rows_of(entry: ImageEntry, contents: ImageContents, outlines: Mapping[str, Outline]) -> list[dict[str, Any]]:
+    """The rows of an image.
+
+    ``area_percent`` is the share of what the run labelled inside the same parent; ``mean_activation`` is weighted by
+    area. A number that no result has is None.
+    """
+    parent_classes = {area.identifier: area.class_name or "" for area in contents.areas}
+    groups: dict[tuple[str, str, str, str], list[Result]] = defaultdict(list)
+    for result in contents.results:
+        groups[result.parent or "", result.run, result.dictionary, result.class_name].append(result)
+    labelled: dict[tuple[str, str], float] = defaultdict(float)
+    for result in contents.results:
+        labelled[result.parent or "", result.run] += result.area_px
+    rows = []
+    for (parent, run, dictionary, class_name), members in sorted(groups.items()):
+        measured = [(result, outlines[result.identifier].measurements) for result in members]
+        rows.append(
+            {
+                "image": entry.name,
+                "image_id": entry.identifier,
+                "parent_id": parent,
+                "parent_class": parent_classes.get(parent, ""),
+                "run": run,
+                "dictionary": dictionary,
+                "class": class_name,
+                "concepts": ",".join(map(str, sorted({number for result in members for number in result.concepts}))),
+                "polygons": len(members),
+                "area_um2": _sum(measured, "Area µm^2"),
+                "area_percent": 100 * sum(result.area_px for result in members) / (labelled[parent, run] or 1),
+                "perimeter_um": _sum(measured, "Perimeter µm"),
+                "mean_activation": _mean(measured, "Mean activation"),
+            }
+        )
+    return rows
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as ``.csv`` or ``.parquet``.
+
+    Raises:
+        InvalidRequestError: another suffix, or Parquet without pyarrow.
+        OutputError: the file cannot be written; an existing file stays as it was.
+    """
+    require_table(path)
+    with replacing(path) as temporary:
+        if path.suffix.lower() == ".csv":
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, COLUMNS)
+                writer.writeheader()
+                writer.writerows(rows)
+        else:
+            import pyarrow
+            import pyarrow.parquet
+
+            columns = {name: [row[name] for row in rows] for name in COLUMNS}
+            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+
+
+def require_table(path: Path) -> None:
+    """Raise InvalidRequestError unless `write_table` can write ``path``."""
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise InvalidRequestError(f"Cannot write a table to {path}: expected a name in .csv or .parquet.")
+    if suffix == ".parquet":
+        try:
+            import pyarrow  # noqa: F401
+        except ImportError as error:
+            raise InvalidRequestError(
+                f"Cannot write {path}: Parquet needs pyarrow. Install it (`pip install pyarrow`), or write .csv."
+            ) from error
+
+
+_Measured = Iterable[tuple[Result, Mapping[str, float]]]
+
+
+def _sum(measured: _Measured, name: str) -> float | None:
+    values = [numbers[name] for _, numbers in measured if name in numbers]
+    return sum(values) if values else None
+
+
+def _mean(measured: _Measured, name: str) -> float | None:
+    weighted = [(numbers[name], result.area_px) for result, numbers in measured if name in numbers]
+    area = sum(weight for _, weight in weighted)
+    return sum(value * weight for value, weight in weighted) / area if area else None

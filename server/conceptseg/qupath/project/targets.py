@@ -1,0 +1,57 @@
+"""Which parts of an image a run works on, and what of earlier runs it replaces."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from conceptseg.qupath.project.contents import Area, ImageContents
+
+Rerun = Literal["replace", "add", "skip"]
+RERUNS: tuple[Rerun, ...] = get_args(Rerun)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Target:
+    """A part of an image to segment.
+
+    Attributes:
+        area: The annotation to stay inside; None for the whole image.
+        replaces: Ids of earlier results that go when the new ones come.
+    """
+
+    area: Area | None
+    replaces: frozenset[str] = frozenset()
+
+    @property
+    def parent(self) -> str | None:
+        """Id of the annotation that the results go into; None for the image."""
+        return self.area.identifier if self.area else None
+
+
+def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun) -> tuple[tuple[Target, ...], int]:
+    """What to segment.
+
+    Args:
+        contents: What the image holds.
+        within: Class of the annotations to stay inside; None for the whole image.
+        rerun: What becomes of results that are already there: ``replace`` them, ``add`` to them, or ``skip`` those
+            parts of the image that have some. Only results directly inside the same annotation, or directly in the
+            image, count.
+
+    Returns:
+        What to segment, and how many parts were skipped.
+    """
+    areas: list[Area | None] = [None]
+    if within is not None:
+        areas = [area for area in contents.areas if area.class_name == within and area.wkb is not None]
+    targets = []
+    skipped = 0
+    for area in areas:
+        parent = area.identifier if area else None
+        earlier = frozenset(result.identifier for result in contents.results if result.parent == parent)
+        if earlier and rerun == "skip":
+            skipped += 1
+        else:
+            targets.append(Target(area=area, replaces=earlier if rerun == "replace" else frozenset()))
+    return tuple(targets), skipped

@@ -1,0 +1,321 @@
+"""The process that reads and writes QuPath projects, and the only module that imports paquo.
+
+Importing paquo starts a Java machine with one version of QuPath, which can be neither ended nor started again. So all
+of it happens in a process of its own, and paquo is imported there and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from conceptseg.domain.errors import ConceptSegError, ProjectError
+from conceptseg.qupath.locate import find_qupath_installations
+from conceptseg.qupath.project.contents import (
+    CONCEPT,
+    DICTIONARY,
+    RUN,
+    Area,
+    Changes,
+    ClassStyle,
+    ImageContents,
+    Outline,
+    ProjectBackend,
+    Result,
+)
+from conceptseg.qupath.project.entries import PROJECT_FILE
+from conceptseg.qupath.project.writer import ProjectReader, ProjectWriter
+
+# The classes of a new QuPath project, in its order. A project without a list of its own gets it the first time QuPath
+# opens it, unless somebody gave it a list before: then these would be missing.
+_STANDARD_CLASSES = ("TUMOR", "STROMA", "IMMUNE_CELLS", "NECROSIS", "OTHER", "REGION", "IGNORE", "POSITIVE", "NEGATIVE")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Task:
+    """What a writer process shall work on.
+
+    Attributes:
+        project: The project file.
+        write: Change the project, instead of only reading it.
+        force: Ignore the lock that a process on another computer left.
+        backend: Makes the QuPath to work with; importable by name.
+        log: File for whatever QuPath prints.
+    """
+
+    project: Path
+    write: bool
+    force: bool
+    backend: Callable[[], ProjectBackend]
+    log: Path
+
+
+def serve(task: Task, connection: Connection) -> None:
+    """Answer calls until the other side hangs up: the main function of the process.
+
+    A call is (method, arguments, keyword arguments); its answer is (True, result) or (False, error). The first answer
+    says whether the project could be opened.
+    """
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl+C is for the command, which then lets this process end between two images
+    log = os.open(task.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for descriptor in (sys.__stdout__, sys.__stderr__):
+        if descriptor is not None:
+            descriptor.flush()
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    try:
+        reader = _open(task)
+    except ConceptSegError as error:
+        connection.send((False, error))
+        return
+    connection.send((True, None))
+    with reader:
+        while True:
+            try:
+                method, arguments, keywords = connection.recv()
+            except (EOFError, ConnectionResetError):
+                return
+            try:
+                answer = (True, getattr(reader, method)(*arguments, **keywords))
+            except ConceptSegError as error:
+                answer = (False, error)
+            connection.send(answer)
+
+
+def _open(task: Task) -> ProjectReader:
+    backend = task.backend()
+    if task.write:
+        return ProjectWriter(task.project, backend=backend, force=task.force)
+    return ProjectReader(task.project, backend=backend)
+
+
+class PaquoBackend:
+    """The QuPath of this machine, through paquo."""
+
+    def __init__(self) -> None:
+        """Start QuPath's Java machine in this process.
+
+        Raises:
+            ProjectError: there is no QuPath, or it does not start.
+        """
+        found = find_qupath_installations()
+        if not found:
+            raise ProjectError(
+                "No QuPath was found on this machine. Install it from qupath.github.io or with `paquo get_qupath`, or "
+                "set PAQUO_QUPATH_DIR to its folder."
+            )
+        os.environ["PAQUO_QUPATH_DIR"] = str(found[0].path)
+        try:
+            import jpype
+            from paquo import java
+            from paquo.images import QuPathImageType
+            from paquo.projects import QuPathProject
+        except (ImportError, OSError, RuntimeError) as error:
+            raise ProjectError(
+                f"QuPath {found[0].version} at {found[0].path} does not start: {error}. Check it with "
+                "`conceptseg doctor`, or set PAQUO_QUPATH_DIR to another one."
+            ) from error
+        self._java = java
+        self._java_error = jpype.JException
+        self._class = jpype.JClass
+        self._open_project = QuPathProject
+        self._image_type = QuPathImageType.BRIGHTFIELD_H_E
+        self._standard_classes = jpype.JClass("qupath.lib.objects.classes.PathClass$StandardPathClasses")
+
+    def contents(self, project: Path) -> ImageContents:
+        """See `ProjectBackend`."""
+        with self._errors("read", project):
+            hierarchy = self._hierarchy(project)
+            results: list[Result] = []
+            areas: list[Area] = []
+            for annotation in hierarchy.getAnnotationObjects():
+                if annotation.getMetadata().containsKey(RUN):
+                    results.append(_result(annotation))
+                else:
+                    areas.append(self._area(annotation))
+            return ImageContents(results=tuple(results), areas=tuple(areas), object_count=int(hierarchy.nObjects()))
+
+    def outlines(self, project: Path) -> Mapping[str, Outline]:
+        """See `ProjectBackend`."""
+        with self._errors("read", project):
+            return {
+                str(annotation.getID()): Outline(
+                    wkb=self._wkb(annotation.getROI()),
+                    measurements={str(name): float(value) for name, value in annotation.getMeasurements().items()},
+                )
+                for annotation in self._hierarchy(project).getAnnotationObjects()
+                if annotation.getMetadata().containsKey(RUN)
+            }
+
+    def apply(self, project: Path, changes: Changes) -> None:
+        """See `ProjectBackend`."""
+        with self._errors("write", project):
+            opened = self._open_project(project, mode="r+")
+            entry = opened.images[0].java_object
+            # paquo's own save() leaves an image out when its slide is missing, or when it thinks nothing changed.
+            image_data = entry.readImageData()
+            hierarchy = image_data.getHierarchy()
+            by_id = {str(annotation.getID()): annotation for annotation in hierarchy.getAnnotationObjects()}
+            classes = self._register(opened, changes.styles)
+            for identifier, class_name in changes.rename.items():
+                by_id[identifier].setPathClass(classes[class_name])
+            _detach([by_id[identifier] for identifier in changes.remove])
+            children = defaultdict(list)
+            for result, outline in changes.add:
+                children[result.parent].append(self._annotation(result, outline, classes[result.class_name]))
+            for parent, annotations in children.items():
+                owner = by_id[parent] if parent is not None else hierarchy.getRootObject()
+                owner.addChildObjects(annotations)
+            hierarchy.fireHierarchyChangedEvent(hierarchy.getRootObject())
+            entry.saveImageData(image_data)
+
+    def export_geojson(self, project: Path, target: Path) -> int:
+        """See `ProjectBackend`."""
+        with self._errors("export", project):
+            root = self._hierarchy(project).getRootObject()
+            objects = list(root.getDescendantObjects(self._java.ArrayList()))
+            options = self._class("qupath.lib.io.PathIO$GeoJsonExportOptions")
+            path = self._java.File(str(target)).toPath()
+            self._java.PathIO.exportObjectsAsGeoJSON(path, objects, options.FEATURE_COLLECTION)
+            return len(objects)
+
+    def create(self, folder: Path, slides: Sequence[Path]) -> Mapping[Path, str]:
+        """See `ProjectBackend`."""
+        failed: dict[Path, str] = {}
+        with self._errors("create", folder):
+            project = self._open_project(folder / PROJECT_FILE, mode="x")
+            for slide in slides:
+                try:
+                    project.add_image(slide, image_type=self._image_type)
+                except FileExistsError:
+                    failed[slide] = "it was given twice"
+                except (OSError, RuntimeError, self._java_error) as error:
+                    failed[slide] = f"QuPath cannot open it: {error}"
+            project.save()
+        return failed
+
+    def _hierarchy(self, project: Path) -> Any:
+        return self._open_project(project, mode="r").images[0].hierarchy.java_object
+
+    def _area(self, annotation: Any) -> Area:
+        roi = annotation.getROI()
+        path_class = annotation.getPathClass()
+        class_name = str(path_class) if path_class is not None else None
+        facts = (
+            class_name,
+            str(annotation.getName()),
+            str(annotation.getDescription()),
+            bool(annotation.isLocked()),
+            int(annotation.getMeasurementList().size()),
+            *((str(roi.getRoiName()), float(roi.getArea()), float(roi.getLength())) if roi is not None else ()),
+            *((float(roi.getCentroidX()), float(roi.getCentroidY())) if roi is not None else ()),
+        )
+        return Area(
+            identifier=str(annotation.getID()),
+            parent=_parent(annotation),
+            class_name=class_name,
+            wkb=self._wkb(roi) if roi is not None and roi.isArea() else None,
+            z=int(roi.getZ()) if roi is not None else 0,
+            t=int(roi.getT()) if roi is not None else 0,
+            fingerprint=repr(facts),
+        )
+
+    def _wkb(self, roi: Any) -> bytes:
+        return bytes(self._java.WKBWriter(2).write(self._java.GeometryTools.roiToGeometry(roi)))
+
+    def _annotation(self, result: Result, outline: Outline, path_class: Any) -> Any:
+        tools = self._java.GeometryTools
+        # QuPath's own factory keeps hundredths of a px; an outline that this spoils stays exact.
+        geometry = self._java.WKBReader(tools.getDefaultFactory()).read(outline.wkb)
+        if geometry.isEmpty() or not geometry.isValid():
+            geometry = self._java.WKBReader().read(outline.wkb)
+        roi = tools.geometryToROI(geometry, None)
+        annotation = self._java.PathObjects.createAnnotationObject(roi, path_class)
+        annotation.setID(self._class("java.util.UUID").fromString(result.identifier))
+        metadata = annotation.getMetadata()
+        metadata.put(RUN, result.run)
+        metadata.put(DICTIONARY, result.dictionary)
+        metadata.put(CONCEPT, ",".join(map(str, result.concepts)))
+        measurements = annotation.getMeasurementList()
+        for name, value in outline.measurements.items():
+            measurements.put(name, float(value))
+        measurements.close()
+        annotation.setLocked(True)
+        return annotation
+
+    def _register(self, project: Any, styles: Sequence[ClassStyle]) -> dict[str, Any]:
+        """QuPath's classes by name; those that are new to the project join its list."""
+        classes = {}
+        for style in styles:
+            colour = self._java.Integer(self._java.ColorTools.packRGB(*style.colour)) if style.colour else None
+            # A class that QuPath knows keeps its colour here, as it does everywhere in QuPath.
+            path_class = self._java.PathClass.fromString(style.name, colour)
+            if style.chosen:
+                path_class.setColor(colour)
+            classes[style.name] = path_class
+        listed = list(project.java_object.getPathClasses())
+        if not listed:
+            listed = [getattr(self._standard_classes, name) for name in _STANDARD_CLASSES]
+        known = {str(path_class) for path_class in listed}
+        new = [path_class for name, path_class in classes.items() if name not in known]
+        if new or any(style.chosen for style in styles):
+            project.java_object.setPathClasses([*listed, *new])
+            project.save(images=False)
+        return classes
+
+    @contextmanager
+    def _errors(self, doing: str, project: Path) -> Iterator[None]:
+        try:
+            yield
+        except self._java_error as error:
+            raise ProjectError(f"QuPath cannot {doing} the image ({error}). Nothing was changed.") from None
+        except FileNotFoundError as error:
+            raise ProjectError(f"QuPath cannot {doing} {project}: {error}. Nothing was changed.") from error
+
+
+def _result(annotation: Any) -> Result:
+    metadata = annotation.getMetadata()
+    roi = annotation.getROI()
+    concepts = str(metadata.get(CONCEPT) or "")
+    path_class = annotation.getPathClass()
+    return Result(
+        identifier=str(annotation.getID()),
+        parent=_parent(annotation),
+        class_name=str(path_class) if path_class is not None else "",
+        run=str(metadata.get(RUN)),
+        dictionary=str(metadata.get(DICTIONARY) or ""),
+        concepts=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
+        area_px=float(roi.getArea()),
+        length_px=float(roi.getLength()),
+    )
+
+
+def _parent(annotation: Any) -> str | None:
+    parent = annotation.getParent()
+    return None if parent is None or parent.isRootObject() else str(parent.getID())
+
+
+def _detach(annotations: Sequence[Any]) -> None:
+    """Take annotations out of the hierarchy; what lies inside them moves up to the nearest parent that stays."""
+    leaving = {str(annotation.getID()) for annotation in annotations}
+    by_parent: dict[str, tuple[Any, list[Any]]] = {}
+    for annotation in annotations:
+        parent = annotation.getParent()
+        by_parent.setdefault(str(parent.getID()), (parent, []))[1].append(annotation)
+    # Children before parents, so that what moves up moves on until it finds a parent that stays.
+    for parent, children in sorted(by_parent.values(), key=lambda item: -int(item[0].getLevel())):
+        inside = []
+        for child in children:
+            kept = [item for item in child.getChildObjects() if str(item.getID()) not in leaving]
+            child.removeChildObjects(kept)
+            inside.extend(kept)
+        parent.removeChildObjects(children)
+        parent.addChildObjects(inside)

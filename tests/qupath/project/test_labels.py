@@ -1,0 +1,108 @@
+import json
+
+import pytest
+import shapely
+from tests.qupath.project.worlds import result
+
+from conceptseg.domain.classes import ConceptClass
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.qupath.project.contents import ClassStyle, ImageContents
+from conceptseg.qupath.project.labels import Labels
+from conceptseg.qupath.project.relabel import relabel
+
+OWN = ConceptClass(concept=3, name="Concept 03", colour=(1, 2, 3))
+
+
+def test_a_concept_without_a_label_has_the_name_and_colour_of_its_dictionary():
+    assert Labels().style("d", [3], OWN) == ClassStyle(name="Concept 03", colour=(1, 2, 3))
+
+
+def test_a_name_is_used_and_a_chosen_colour_wins():
+    labels = Labels().named("d", [3], "Tumor")
+    assert labels.style("d", [3], OWN) == ClassStyle(name="Tumor", colour=(1, 2, 3))
+    labels = labels.coloured("d", [3], (9, 8, 7))
+    assert labels.style("d", [3], OWN) == ClassStyle(name="Tumor", colour=(9, 8, 7), chosen=True)
+    assert labels.named("d", [3], "Stroma").of("d")[3].colour is None
+
+
+def test_ignored_concepts_end_in_a_star():
+    labels = Labels().named("d", [3], "Glass").ignoring("d", [3, 4], ignored=True)
+    assert [labels.of("d")[concept].class_name for concept in (3, 4)] == ["Glass*", "Ignore*"]
+    again = labels.ignoring("d", [3], ignored=False)
+    assert again.of("d")[3].class_name == "Glass"
+    assert Labels().named("d", [1], "Blood*").of("d")[1].ignored
+
+
+def test_unknown_fields_survive(tmp_path):
+    document = {
+        "version": 1,
+        "future": True,
+        "dictionaries": {"d": {"note": "x", "concepts": {"3": {"name": "Tumor", "since": 2024}}}},
+    }
+    file = tmp_path / "labels.json"
+    file.write_text(json.dumps(document))
+    Labels.load(file).named("d", [3], "Stroma").save(file)
+    document["dictionaries"]["d"]["concepts"]["3"] |= {"name": "Stroma", "ignored": False}
+    assert json.loads(file.read_text()) == document
+
+
+def test_imported_labels_win():
+    ours = Labels().named("d", [1, 2], "Tumor")
+    theirs = Labels().named("d", [2], "Stroma").named("e", [0], "Fat")
+    both = ours.joined(theirs)
+    assert [both.of("d")[1].name, both.of("d")[2].name, both.of("e")[0].name] == ["Tumor", "Stroma", "Fat"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "damaged"),
+        ('{"version": 2, "dictionaries": {}}', "another version"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"x": {}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1, 2, 300]}}}}}', "0 to 255"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": "a:b"}}}}}', "sub-class"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path, content, message):
+    file = tmp_path / "conceptseg-labels.json"
+    file.write_text(content)
+    with pytest.raises(InvalidRequestError, match=message) as error:
+        Labels.load(file)
+    assert str(file) in str(error.value)
+
+
+def image_of(*drawn):
+    contents = ImageContents(results=tuple(item for item, _ in drawn), areas=(), object_count=len(drawn))
+    return contents, {item.identifier: outline for item, outline in drawn}
+
+
+def test_results_are_renamed_and_those_without_a_label_stay():
+    labels = Labels().named("demo-k2", [1], "Tumor")
+    changed = relabel(*image_of(result(1, concepts=(0,)), result(2, concepts=(1,), class_name="Concept 01")), labels)
+    assert changed.changes.rename == {result(2)[0].identifier: "Tumor"}
+    assert (changed.renamed, changed.joined, changed.ambiguous) == (1, 0, 0)
+
+
+def test_touching_results_of_concepts_with_one_name_become_one():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    first, second, apart = result(1, concepts=(0,)), result(2, concepts=(1,)), result(9, concepts=(1,))
+    changed = relabel(*image_of(first, second, apart), labels).changes
+    assert changed.remove == {first[0].identifier, second[0].identifier}
+    assert changed.rename == {apart[0].identifier: "Tumor"}
+    ((union, outline),) = changed.add
+    assert (union.concepts, union.class_name, union.area_px) == ((0, 1), "Tumor", 200)
+    assert shapely.from_wkb(outline.wkb).equals(shapely.box(10, 100, 30, 110))
+    assert outline.measurements == {"Area µm^2": 50, "Mean activation": 0.5}
+
+
+def test_applying_twice_changes_nothing_more():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    changed = relabel(*image_of(result(1, concepts=(0,)), result(2, concepts=(1,))), labels).changes
+    assert not relabel(*image_of(*changed.add), labels).changes
+
+
+def test_a_joined_result_whose_concepts_got_different_names_stays():
+    labels = Labels().named("demo-k2", [0], "Tumor").named("demo-k2", [1], "Stroma")
+    changed = relabel(*image_of(result(1, concepts=(0, 1), class_name="Both")), labels)
+    assert not changed.changes
+    assert changed.ambiguous == 1

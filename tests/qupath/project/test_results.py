@@ -1,0 +1,123 @@
+import math
+
+import pytest
+import shapely
+from shapely import Polygon, box
+from tests.qupath.project.worlds import result
+
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.qupath.project.contents import Area, ImageContents
+from conceptseg.qupath.project.entries import ImageEntry
+from conceptseg.qupath.project.labels import Labels
+from conceptseg.qupath.project.results import results_of
+from conceptseg.qupath.project.table import COLUMNS, rows_of, write_table
+from conceptseg.qupath.project.targets import choose_targets
+
+NUMBERS = {"Area µm^2": 100.0, "Area %": 10.0, "Perimeter µm": 44.0, "Mean activation": 0.5}
+
+
+def made(found, labels=None, **options):
+    options = {"run": "r", "scope": "1/None", "parent": None} | options
+    return results_of(found, labels=labels or Labels(), **options)
+
+
+def test_every_polygon_becomes_a_result_with_class_shape_and_numbers(make_result):
+    drawn, styles = made(make_result(measurements=NUMBERS), parent="p")
+    assert [(r.class_name, r.concepts, r.parent, r.run, r.dictionary) for r, _ in drawn] == [
+        ("Concept 00", (0,), "p", "r", "demo-k2"),
+        ("Concept 01", (1,), "p", "r", "demo-k2"),
+    ]
+    assert [shapely.from_wkb(o.wkb).bounds for _, o in drawn] == [(0, 0, 60, 80), (60, 0, 100, 80)]
+    assert [o.measurements for _, o in drawn] == [NUMBERS] * 2
+    assert [style.name for style in styles] == ["Concept 00", "Concept 01"]
+
+
+def test_ids_depend_on_run_and_place_alone(make_result):
+    ids = [
+        [r.identifier for r, _ in made(make_result(), **options)[0]]
+        for options in ({}, {}, {"run": "s"}, {"scope": "2/None"})
+    ]
+    assert ids[0] == ids[1]
+    assert len({*ids[0], *ids[2], *ids[3]}) == 6
+
+
+def test_numbers_are_python_floats_and_those_that_are_none_are_left_out(make_result):
+    numpy = pytest.importorskip("numpy")
+    drawn, _ = made(make_result(measurements={"Area µm^2": numpy.float32(2), "Mean activation": math.nan, "x": 1}))
+    assert drawn[0][1].measurements == {"Area µm^2": 2.0, "x": 1.0}
+    assert {type(value) for value in drawn[0][1].measurements.values()} == {float}
+
+
+def test_concepts_with_one_name_are_joined_where_they_touch(make_result):
+    outlines = [(0, box(0, 0, 10, 10)), (1, box(10, 0, 20, 10)), (1, box(50, 0, 60, 10))]
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    drawn, styles = made(make_result(outlines, measurements=NUMBERS), labels)
+    assert sorted((r.class_name, r.concepts, r.area_px) for r, _ in drawn) == [
+        ("Tumor", (0, 1), 200),
+        ("Tumor", (1,), 100),
+    ]
+    joined = next(o for r, o in drawn if r.concepts == (0, 1))
+    # 200 px² are 200 µm² here, so a px is a µm long.
+    assert joined.measurements == {"Area µm^2": 200, "Area %": 20, "Perimeter µm": 60, "Mean activation": 0.5}
+    assert [style.name for style in styles] == ["Tumor"]
+
+
+@pytest.mark.parametrize(
+    ("polygon", "message"),
+    [(Polygon(), "Polygon 0 .*empty"), (Polygon([(0, 0), (5, 5), (5, 0), (0, 5)]), "Polygon 0 .*Self-intersection")],
+)
+def test_a_polygon_that_is_no_area_never_reaches_qupath(make_result, polygon, message):
+    with pytest.raises(InvalidRequestError, match=message):
+        made(make_result([(0, polygon)]))
+
+
+def area(identifier, class_name):
+    outline = shapely.to_wkb(box(0, 0, 9, 9))
+    return Area(identifier=identifier, parent=None, class_name=class_name, wkb=outline, z=0, t=0, fingerprint="")
+
+
+@pytest.mark.parametrize(
+    ("within", "rerun", "targets", "skipped"),
+    [
+        (None, "replace", [(None, {result(1)[0].identifier})], 0),
+        (None, "add", [(None, set())], 0),
+        (None, "skip", [], 1),
+        ("Tumor", "replace", [("a", {result(2)[0].identifier}), ("b", set())], 0),
+        ("Tumor", "skip", [("b", set())], 1),
+        ("Stroma", "replace", [("c", set())], 0),
+        ("Nothing", "replace", [], 0),
+    ],
+)
+def test_a_rerun_replaces_adds_or_skips_in_the_same_place(within, rerun, targets, skipped):
+    contents = ImageContents(
+        results=(result(1)[0], result(2, parent="a")[0]),
+        areas=(area("a", "Tumor"), area("b", "Tumor"), area("c", "Stroma")),
+        object_count=5,
+    )
+    found, left = choose_targets(contents, within=within, rerun=rerun)
+    assert [(target.parent, target.replaces) for target in found] == targets
+    assert left == skipped
+
+
+def test_the_table_has_a_row_per_parent_and_class(tmp_path):
+    drawn = [result(1), result(2), result(3, class_name="Tumor", concepts=(1, 2)), result(4, parent="a")]
+    contents = ImageContents(results=tuple(r for r, _ in drawn), areas=(area("a", "Gland"),), object_count=5)
+    outlines = {r.identifier: o for r, o in drawn}
+    rows = rows_of(ImageEntry(identifier="7", name="slide, one"), contents, outlines)
+    assert [(row["parent_class"], row["class"], row["concepts"], row["polygons"]) for row in rows] == [
+        ("", "Concept 00", "0", 2),
+        ("", "Tumor", "1,2", 1),
+        ("Gland", "Concept 00", "0", 1),
+    ]
+    assert [row["area_percent"] for row in rows] == pytest.approx([200 / 3, 100 / 3, 100])
+    assert (rows[0]["area_um2"], rows[0]["mean_activation"], rows[0]["perimeter_um"]) == (50, 0.5, None)
+    file = tmp_path / "table.csv"
+    write_table(file, rows)
+    lines = file.read_text(encoding="utf-8").splitlines()
+    assert lines[0] == ",".join(COLUMNS)
+    assert lines[1].startswith('"slide, one",7,,,run-1,demo-k2,Concept 00,0,2,50.0,')
+
+
+def test_a_table_is_csv_or_parquet(tmp_path):
+    with pytest.raises(InvalidRequestError, match=r"\.csv or \.parquet"):
+        write_table(tmp_path / "table.xlsx", [])

@@ -1,0 +1,272 @@
+"""What the project writer promises, with and without QuPath."""
+
+import json
+import os
+
+import pytest
+import shapely
+from tests.qupath.project import fake
+from tests.qupath.project.worlds import result, style
+
+from conceptseg.domain.errors import ProjectError
+from conceptseg.qupath.project.contents import Changes
+from conceptseg.qupath.project.writer import ProjectWriter
+
+STYLES = (style("Concept 00"), style("Tumor", (255, 255, 255)))
+
+
+def write(writer, image, *drawn, remove=(), **changes):
+    before = writer.inspect(image)
+    writer.write(image, Changes(add=drawn, remove=frozenset(remove), styles=STYLES, **changes), name=f"image {image}")
+    return before
+
+
+def exported(reader, image, folder):
+    """Every object as its GeoJSON feature, by id."""
+    target = folder / f"{image}.geojson"
+    reader.export_geojson(image, target)
+    return {feature["id"]: feature for feature in json.loads(target.read_text())["features"]}
+
+
+def test_results_arrive_and_everything_else_stays_as_it_was(world, tmp_path):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        before = exported(writer, "1", tmp_path)
+        contents = writer.inspect("1")
+        tumor = next(area.identifier for area in contents.areas if area.class_name == "Tumor")
+        drawn = [result(1), result(2, class_name="Tumor", concepts=(1,)), result(3, parent=tumor)]
+        write(writer, "1", *drawn)
+    with world.reader(project) as reader:
+        found = {item.identifier: item for item in reader.contents("1").results}
+        outlines = reader.outlines("1")
+        after = exported(reader, "1", tmp_path)
+    for expected, outline in drawn:
+        assert found[expected.identifier] == expected
+        assert outlines[expected.identifier].measurements == outline.measurements
+    assert {identifier: feature for identifier, feature in after.items() if identifier in before} == before
+    assert len(after) == len(before) + 3
+
+
+def test_a_class_that_the_project_has_keeps_its_colour_and_a_new_one_joins_the_list(world):
+    project = world.make_project()
+    before = world.classes(project)
+    with world.writer(project) as writer:
+        write(writer, "1", result(1), result(2, class_name="Tumor"))
+    assert world.classes(project) == before | {"Concept 00": [7, 8, 9]}
+
+
+def test_results_are_removed_by_id_and_what_lies_inside_moves_up(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        before = write(writer, "1", result(1), result(2))
+        inner = result(3, parent=result(1)[0].identifier)
+        write(writer, "1", inner)
+        write(writer, "1", remove=[result(1)[0].identifier])
+        after = writer.contents("1")
+    assert {(item.identifier, item.parent) for item in after.results} == {
+        (result(2)[0].identifier, None),
+        (inner[0].identifier, None),
+    }
+    assert after.areas == before.areas
+
+
+def test_results_get_another_class_and_keep_everything_else(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        write(writer, "1", result(1))
+        before = writer.outlines("1")
+        write(writer, "1", rename={result(1)[0].identifier: "Tumor"})
+        (renamed,) = writer.contents("1").results
+        assert renamed.class_name == "Tumor"
+        assert writer.outlines("1") == before
+
+
+def test_other_images_and_the_project_file_are_not_touched(world):
+    project = world.make_project()
+    before = fake.files_of(project)
+    with world.writer(project) as writer:
+        write(writer, "1", result(1))
+    after = fake.files_of(project)
+    changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+    assert changed <= {"data/1/data.qpdata", "data/1/summary.json", "data/1/server.json", "classifiers/classes.json"}
+
+
+def test_without_changes_nothing_is_written(world):
+    project = world.make_project()
+    before = fake.files_of(project)
+    with world.writer(project) as writer:
+        write(writer, "1")
+    assert fake.files_of(project) == before
+
+
+def test_an_image_that_somebody_saved_meanwhile_is_not_overwritten(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        writer.inspect("1")
+        data = project.parent / "data" / "1" / "data.qpdata"
+        data.write_bytes(data.read_bytes() + b" ")
+        before = fake.files_of(project)
+        with pytest.raises(ProjectError, match=r"another program saved this image.*--resume"):
+            writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1")
+    assert fake.files_of(project) == before
+
+
+def test_a_project_that_somebody_changed_meanwhile_is_not_written(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        writer.inspect("1")
+        project.write_bytes(project.read_bytes() + b"\n")
+        before = fake.files_of(project)
+        with pytest.raises(ProjectError, match=r"Another program changed .*project\.qpproj"):
+            writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1")
+    assert fake.files_of(project) == before
+
+
+def test_a_file_that_was_only_touched_has_not_changed(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        writer.inspect("1")
+        os.utime(project)
+        os.utime(project.parent / "data" / "1" / "data.qpdata")
+        writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1")
+        assert len(writer.contents("1").results) == 1
+
+
+def test_only_one_writer_has_the_project(world):
+    project = world.make_project()
+    with world.writer(project) as first:
+        first.entries()
+        with pytest.raises(ProjectError, match=r"Another ConceptSeg process .*process \d+ on"):
+            world.writer(project).entries()
+        first.inspect("1")
+    with world.writer(project) as again:
+        again.inspect("1")
+
+
+def test_what_is_replaced_is_kept_as_backup(world):
+    project = world.make_project()
+    data = project.parent / "data" / "1" / "data.qpdata"
+    original = data.read_bytes()
+    with world.writer(project) as writer:
+        writer.start_run(run="run-1", settings={})
+        write(writer, "1", result(1))
+        write(writer, "1", result(2))
+    assert data.read_bytes() != original
+    assert (project.parent / ".conceptseg" / "backup" / "run-1" / "1-data.qpdata").read_bytes() == original
+
+
+def test_reading_writes_nothing(world, tmp_path):
+    project = world.make_project()
+    before = {path: path.stat().st_mtime_ns for path in project.parent.rglob("*")}
+    with world.reader(project) as reader:
+        assert [entry.name for entry in reader.entries()] == ["slide-1.png", "slide-2.png"]
+        reader.contents("1")
+        exported(reader, "2", tmp_path)
+    assert {path: path.stat().st_mtime_ns for path in project.parent.rglob("*")} == before
+
+
+def test_a_run_is_resumed_where_it_ended(world):
+    project = world.make_project()
+    with world.writer(project) as writer:
+        writer.start_run(run="run-1", settings={"k": 2})
+        before = writer.inspect("1")
+        writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1", report={"polygons": 1})
+    with world.writer(project) as writer:
+        past = writer.resume_run(settings={"k": 2})
+        assert (past.run, past.done) == ("run-1", {"1": {"polygons": 1}})
+        assert writer.inspect("1").object_count == before.object_count + 1
+
+
+class TestWithoutQuPath:
+    """Faults that only a QuPath of our own making has."""
+
+    def test_a_result_that_got_lost_is_noticed_and_the_image_stays(self, tmp_path):
+        class Forgetful(fake.FakeBackend):
+            def apply(self, project, changes):
+                super().apply(project, Changes(add=changes.add[1:], styles=changes.styles))
+
+        self.refused(tmp_path, Forgetful(), r"expected 3 objects, got 2.*is missing")
+
+    def test_an_annotation_of_somebody_that_got_lost_is_noticed(self, tmp_path):
+        class Greedy(fake.FakeBackend):
+            def apply(self, project, changes):
+                super().apply(project, Changes(add=changes.add, remove=frozenset({"mine-1"}), styles=changes.styles))
+
+        self.refused(tmp_path, Greedy(), r"mine-1 that was there before is missing")
+
+    def test_an_outline_that_was_changed_is_noticed(self, tmp_path):
+        class Sloppy(fake.FakeBackend):
+            def apply(self, project, changes):
+                (first, _), *others = changes.add
+                bent = (first, result(1, outline=shapely.box(0, 0, 9, 9))[1])
+                super().apply(project, Changes(add=(bent, *others), styles=changes.styles))
+
+        self.refused(tmp_path, Sloppy(), r"has 81.00 px², expected 100.00")
+
+    def test_a_full_disk_leaves_the_image_as_it_was(self, tmp_path):
+        class Full(fake.FakeBackend):
+            def apply(self, project, changes):
+                raise OSError(28, "No space left on device")
+
+        self.refused(tmp_path, Full(), r"No space left on device\. Nothing was lost\. Free some space")
+
+    def refused(self, tmp_path, backend, message):
+        project = fake.make_project(tmp_path / "project")
+        before = fake.files_of(project)
+        with ProjectWriter(project, backend=backend) as writer:
+            writer.inspect("1")
+            with pytest.raises(ProjectError, match=message):
+                writer.write("1", Changes(add=(result(1), result(2)), styles=STYLES), name="image 1")
+        assert fake.files_of(project) == before
+
+    def test_a_folder_that_cannot_be_written_is_said_at_once(self, tmp_path, monkeypatch):
+        project = fake.make_project(tmp_path / "project")
+
+        def refuse(path, *arguments, **options):
+            raise OSError(30, "Read-only file system", str(path))
+
+        monkeypatch.setattr("pathlib.Path.mkdir", refuse)
+        with pytest.raises(ProjectError, match=r"Read-only file system\. Nothing was lost\. Check that you may write"):
+            ProjectWriter(project, backend=fake.FakeBackend())
+
+    def test_other_settings_are_not_a_resumed_run(self, tmp_path):
+        project = fake.make_project(tmp_path / "project")
+        with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+            with pytest.raises(ProjectError, match="no run to resume"):
+                writer.resume_run(settings={"k": 16})
+            writer.start_run(run="run-1", settings={"k": 16, "seed": 0})
+            with pytest.raises(ProjectError, match=r"other settings \(k\)"):
+                writer.resume_run(settings={"k": 8, "seed": 0})
+
+    def test_an_incomplete_last_line_of_the_journal_is_as_if_not_written(self, tmp_path):
+        project = fake.make_project(tmp_path / "project")
+        with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+            writer.start_run(run="run-1", settings={})
+            writer.inspect("1")
+            writer.write("1", Changes(), name="image 1")
+        journal = project.parent / ".conceptseg" / "annotate.jsonl"
+        journal.write_text(journal.read_text() + '{"image":"2","sta')
+        with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+            assert set(writer.resume_run(settings={}).done) == {"1"}
+            writer.inspect("3")
+            writer.write("3", Changes(), name="image 3")
+            assert set(writer.resume_run(settings={}).done) == {"1", "3"}
+
+    def test_a_lock_of_another_computer_needs_force(self, tmp_path):
+        project = fake.make_project(tmp_path / "project")
+        folder = project.parent / ".conceptseg"
+        folder.mkdir()
+        (folder / "lock").write_text('{"pid": 7, "host": "elsewhere", "since": "yesterday"}')
+        with pytest.raises(ProjectError, match=r"process 7 on elsewhere, since yesterday.*--force"):
+            ProjectWriter(project, backend=fake.FakeBackend())
+        ProjectWriter(project, backend=fake.FakeBackend(), force=True).close()
+        ProjectWriter(project, backend=fake.FakeBackend()).close()
+
+    def test_only_the_newest_backups_are_kept(self, tmp_path):
+        project = fake.make_project(tmp_path / "project")
+        for number in range(5):
+            with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+                writer.keep_backups(f"run-{number}")
+                os.utime(project.parent / ".conceptseg" / "backup" / f"run-{number}", (number, number))
+        kept = {path.name for path in (project.parent / ".conceptseg" / "backup").iterdir()}
+        assert kept == {"run-2", "run-3", "run-4"}
