@@ -17,7 +17,11 @@ from conceptseg.domain.errors import ConceptSegError
 
 _COMMANDS = {
     "segment": ("conceptseg.cli.segment", "Segment an image or a region of a slide into concept polygons."),
+    "annotate": ("conceptseg.cli.annotate", "Segment every image of a QuPath project, and write the results into it."),
+    "labels": ("conceptseg.cli.labels", "Name, merge, colour and ignore the concepts of a QuPath project."),
+    "export": ("conceptseg.cli.export", "Write what a QuPath project holds as GeoJSON and as a table."),
     "concepts": ("conceptseg.cli.concepts", "List, show, fit and import concept dictionaries."),
+    "evaluate": ("conceptseg.cli.evaluate", "Measure how well concepts match masks."),
     "encoders": ("conceptseg.cli.encoders", "List the encoders."),
     "doctor": ("conceptseg.cli.doctor", "Show versions, device, encoders, QuPath, and what is missing."),
     "qupath": ("conceptseg.cli.qupath", "Install ConceptSeg into QuPath, remove it, show what is there."),

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,7 @@ class PaquoBackend:
         self._java = java
         self._java_error = jpype.JException
         self._class = jpype.JClass
+        self._uuid = jpype.JClass("java.util.UUID")
         self._open_project = QuPathProject
         self._image_type = QuPathImageType.BRIGHTFIELD_H_E
         self._standard_classes = jpype.JClass("qupath.lib.objects.classes.PathClass$StandardPathClasses")
@@ -136,9 +138,11 @@ class PaquoBackend:
             hierarchy = self._hierarchy(project)
             results: list[Result] = []
             areas: list[Area] = []
+            read = self._result_reader()
             for annotation in hierarchy.getAnnotationObjects():
-                if annotation.getMetadata().containsKey(RUN):
-                    results.append(_result(annotation))
+                result = read(annotation)
+                if result is not None:
+                    results.append(result)
                 else:
                     areas.append(self._area(annotation))
             return ImageContents(results=tuple(results), areas=tuple(areas), object_count=int(hierarchy.nObjects()))
@@ -169,8 +173,9 @@ class PaquoBackend:
                 by_id[identifier].setPathClass(classes[class_name])
             _detach([by_id[identifier] for identifier in changes.remove])
             children = defaultdict(list)
+            make = self._annotation_maker()
             for result, outline in changes.add:
-                children[result.parent].append(self._annotation(result, outline, classes[result.class_name]))
+                children[result.parent].append(make(result, outline, classes[result.class_name]))
             for parent, annotations in children.items():
                 owner = by_id[parent] if parent is not None else hierarchy.getRootObject()
                 owner.addChildObjects(annotations)
@@ -205,6 +210,31 @@ class PaquoBackend:
     def _hierarchy(self, project: Path) -> Any:
         return self._open_project(project, mode="r").images[0].hierarchy.java_object
 
+    def _result_reader(self) -> Callable[[Any], Result | None]:
+        """A function that reads a result; None for an annotation that is not ours."""
+        run_key, dictionary_key, concept_key = (self._java.String(key) for key in (RUN, DICTIONARY, CONCEPT))
+
+        def read(annotation: Any) -> Result | None:
+            metadata = annotation.getMetadata()
+            run = metadata.get(run_key)
+            if run is None:
+                return None
+            roi = annotation.getROI()
+            path_class = annotation.getPathClass()
+            concepts = str(metadata.get(concept_key) or "")
+            return Result(
+                identifier=str(annotation.getID()),
+                parent=_parent(annotation),
+                class_name=str(path_class) if path_class is not None else "",
+                run=str(run),
+                dictionary=str(metadata.get(dictionary_key) or ""),
+                concepts=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
+                area_px=float(roi.getArea()),
+                length_px=float(roi.getLength()),
+            )
+
+        return read
+
     def _area(self, annotation: Any) -> Area:
         roi = annotation.getROI()
         path_class = annotation.getPathClass()
@@ -231,25 +261,33 @@ class PaquoBackend:
     def _wkb(self, roi: Any) -> bytes:
         return bytes(self._java.WKBWriter(2).write(self._java.GeometryTools.roiToGeometry(roi)))
 
-    def _annotation(self, result: Result, outline: Outline, path_class: Any) -> Any:
-        tools = self._java.GeometryTools
+    def _annotation_maker(self) -> Callable[[Result, Outline, Any], Any]:
+        """A function that makes an annotation; a call into Java costs some µs, so whatever can be shared is."""
+        java, uuid = self._java, self._uuid
         # QuPath's own factory keeps hundredths of a px; an outline that this spoils stays exact.
-        geometry = self._java.WKBReader(tools.getDefaultFactory()).read(outline.wkb)
-        if geometry.isEmpty() or not geometry.isValid():
-            geometry = self._java.WKBReader().read(outline.wkb)
-        roi = tools.geometryToROI(geometry, None)
-        annotation = self._java.PathObjects.createAnnotationObject(roi, path_class)
-        annotation.setID(self._class("java.util.UUID").fromString(result.identifier))
-        metadata = annotation.getMetadata()
-        metadata.put(RUN, result.run)
-        metadata.put(DICTIONARY, result.dictionary)
-        metadata.put(CONCEPT, ",".join(map(str, result.concepts)))
-        measurements = annotation.getMeasurementList()
-        for name, value in outline.measurements.items():
-            measurements.put(name, float(value))
-        measurements.close()
-        annotation.setLocked(True)
-        return annotation
+        rounding, exact = java.WKBReader(java.GeometryTools.getDefaultFactory()), java.WKBReader()
+        text = cache(java.String)
+        keys = [text(key) for key in (RUN, DICTIONARY, CONCEPT)]
+
+        def make(result: Result, outline: Outline, path_class: Any) -> Any:
+            geometry = rounding.read(outline.wkb)
+            if geometry.isEmpty() or not geometry.isValid():
+                geometry = exact.read(outline.wkb)
+            roi = java.GeometryTools.geometryToROI(geometry, None)
+            annotation = java.PathObjects.createAnnotationObject(roi, path_class)
+            annotation.setID(uuid.fromString(result.identifier))
+            metadata = annotation.getMetadata()
+            concepts = ",".join(map(str, result.concepts))
+            for key, value in zip(keys, (result.run, result.dictionary, concepts), strict=True):
+                metadata.put(key, text(value))
+            measurements = annotation.getMeasurementList()
+            for name, number in outline.measurements.items():
+                measurements.put(text(name), float(number))
+            measurements.close()
+            annotation.setLocked(True)
+            return annotation
+
+        return make
 
     def _register(self, project: Any, styles: Sequence[ClassStyle]) -> dict[str, Any]:
         """QuPath's classes by name; those that are new to the project join its list."""
@@ -279,23 +317,6 @@ class PaquoBackend:
             raise ProjectError(f"QuPath cannot {doing} the image ({error}). Nothing was changed.") from None
         except FileNotFoundError as error:
             raise ProjectError(f"QuPath cannot {doing} {project}: {error}. Nothing was changed.") from error
-
-
-def _result(annotation: Any) -> Result:
-    metadata = annotation.getMetadata()
-    roi = annotation.getROI()
-    concepts = str(metadata.get(CONCEPT) or "")
-    path_class = annotation.getPathClass()
-    return Result(
-        identifier=str(annotation.getID()),
-        parent=_parent(annotation),
-        class_name=str(path_class) if path_class is not None else "",
-        run=str(metadata.get(RUN)),
-        dictionary=str(metadata.get(DICTIONARY) or ""),
-        concepts=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
-        area_px=float(roi.getArea()),
-        length_px=float(roi.getLength()),
-    )
 
 
 def _parent(annotation: Any) -> str | None:

@@ -136,8 +136,11 @@ def test_only_one_writer_has_the_project(world):
     project = world.make_project()
     with world.writer(project) as first:
         first.entries()
-        with pytest.raises(ProjectError, match=r"Another ConceptSeg process .*process \d+ on"):
-            world.writer(project).entries()
+        with (
+            pytest.raises(ProjectError, match=r"Another ConceptSeg process .*process \d+ on"),
+            world.writer(project) as second,
+        ):
+            second.entries()
         first.inspect("1")
     with world.writer(project) as again:
         again.inspect("1")

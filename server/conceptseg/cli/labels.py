@@ -1,0 +1,239 @@
+"""``conceptseg labels``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from conceptseg.cli.options import FILE
+from conceptseg.domain.classes import Colour
+from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
+from conceptseg.qupath.project.entries import choose, find_project
+from conceptseg.qupath.project.journal import read_journal
+from conceptseg.qupath.project.labels import LABELS_FILE, ConceptLabel, Labels
+from conceptseg.qupath.project.relabel import relabel
+from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
+from conceptseg.qupath.running import require_closed
+from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Opened:
+    """The labels of a project, and where they are."""
+
+    project: Path
+    labels: Labels
+
+    @property
+    def file(self) -> Path:
+        return self.project.parent / LABELS_FILE
+
+    def dictionary(self, chosen: str | None) -> str:
+        """The dictionary that is meant: the chosen one, or the only one of this project."""
+        if chosen:
+            return chosen
+        known = set(self.labels.dictionaries)
+        past = read_journal(self.project.parent / OWN_FOLDER / JOURNAL)
+        if past and past.settings.get("dictionary"):
+            known.add(past.settings["dictionary"])
+        if len(known) != 1:
+            there = f"there are labels or results of {', '.join(sorted(known))}" if known else "nothing is known yet"
+            raise InvalidRequestError(f"Say which dictionary with --dictionary ({there}).")
+        return known.pop()
+
+
+class _ColourType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
+    """``#rrggbb`` or ``red,green,blue``."""
+
+    name = "colour"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Colour:
+        """Parse the three channels."""
+        text = str(value)
+        try:
+            parts = (
+                [int(text[i : i + 2], 16) for i in (1, 3, 5)]
+                if text.startswith("#")
+                else list(map(int, text.split(",")))
+            )
+            red, green, blue = parts
+        except ValueError:
+            self.fail(f"expected #rrggbb or red,green,blue, got {text!r}", param, ctx)
+        if not all(0 <= channel <= 255 for channel in parts):
+            self.fail(f"expected red, green and blue from 0 to 255, got {text!r}", param, ctx)
+        return red, green, blue
+
+
+_concepts = click.argument("concepts", type=click.IntRange(0), nargs=-1, required=True)
+_dictionary = click.option("--dictionary", help="Dictionary of the concepts; default: the only one of the project.")
+
+
+@click.group()
+@click.argument("project", type=FILE)
+@click.pass_context
+def labels(context: click.Context, project: Path) -> None:
+    """Name, merge, colour and ignore the concepts of a QuPath project.
+
+    Names are kept in conceptseg-labels.json in the project's folder, which later runs and the QuPath scripts use. Only
+    `apply` changes what is in the project already.
+    """
+    project = find_project(project)
+    context.obj = _Opened(project=project, labels=Labels.load(project.parent / LABELS_FILE))
+
+
+@labels.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+@click.pass_obj
+def list_labels(opened: _Opened, as_json: bool) -> None:
+    """Show all labels."""
+    rows = [
+        (dictionary, concept, label)
+        for dictionary in opened.labels.dictionaries
+        for concept, label in sorted(opened.labels.of(dictionary).items())
+    ]
+    if as_json:
+        click.echo(json.dumps([_plain(*row) for row in rows], ensure_ascii=False))
+        return
+    if not rows:
+        click.echo(f"There are no labels yet. Give one with: conceptseg labels {opened.project.parent} set NUMBER NAME")
+        return
+    table = Table()
+    for column in ("Dictionary", "Concept", "Class", "Colour"):
+        table.add_column(column)
+    for dictionary, concept, label in rows:
+        colour = ",".join(map(str, label.colour)) if label.colour else ""
+        table.add_row(dictionary, str(concept), label.class_name or "", colour)
+    Console(highlight=False).print(table)
+
+
+@labels.command("set")
+@click.argument("concept", type=click.IntRange(0))
+@click.argument("name")
+@click.option("--colour", type=_ColourType(), help="#rrggbb or red,green,blue; default: QuPath's own for the class.")
+@_dictionary
+@click.pass_obj
+def set_label(opened: _Opened, concept: int, name: str, colour: Colour | None, dictionary: str | None) -> None:
+    """Call a CONCEPT by NAME. A name that ends in * is one that QuPath ignores."""
+    _name(opened, [concept], name, colour, dictionary)
+
+
+@labels.command()
+@_concepts
+@click.option("--into", "name", required=True, help="Name of the class they become.")
+@click.option("--colour", type=_ColourType(), help="#rrggbb or red,green,blue; default: QuPath's own for the class.")
+@_dictionary
+@click.pass_obj
+def merge(opened: _Opened, concepts: tuple[int, ...], name: str, colour: Colour | None, dictionary: str | None) -> None:
+    """Make one class of several CONCEPTS; where they touch, `apply` makes one annotation of them."""
+    _name(opened, concepts, name, colour, dictionary)
+
+
+@labels.command()
+@_concepts
+@click.argument("colour", type=_ColourType())
+@_dictionary
+@click.pass_obj
+def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionary: str | None) -> None:
+    """Give CONCEPTS a COLOUR, as #rrggbb or red,green,blue."""
+    _save(opened, opened.labels.coloured(opened.dictionary(dictionary), concepts, colour))
+
+
+@labels.command()
+@_concepts
+@click.option("--not", "undo", is_flag=True, help="No longer ignore them.")
+@_dictionary
+@click.pass_obj
+def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: str | None) -> None:
+    """Have QuPath ignore CONCEPTS: glass, folds, blood."""
+    _save(opened, opened.labels.ignoring(opened.dictionary(dictionary), concepts, ignored=not undo))
+
+
+@labels.command("export")
+@click.argument("file", type=FILE)
+@click.pass_obj
+def export_labels(opened: _Opened, file: Path) -> None:
+    """Write the labels to FILE, for another project."""
+    opened.labels.save(file)
+    click.echo(f"Wrote {file}")
+
+
+@labels.command("import")
+@click.argument("file", type=FILE)
+@click.pass_obj
+def import_labels(opened: _Opened, file: Path) -> None:
+    """Add the labels in FILE; they win over those of this project."""
+    if not file.is_file():
+        raise InvalidRequestError(f"There is no file {file}. Expected labels that `labels PROJECT export` wrote.")
+    _save(opened, opened.labels.joined(Labels.load(file)))
+
+
+@labels.command("apply")
+@click.option("--images", multiple=True, metavar="GLOB", help="Only images with such a name, e.g. '*.svs'.")
+@click.option(
+    "--force", is_flag=True, help="Write although a QuPath has the project open, or another computer its lock."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
+@click.pass_obj
+def apply_labels(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) -> int:
+    """Give the results that are in the project the names, colours and merges of the labels.
+
+    Exit code 0 only if every image was done.
+    """
+    failed = 0
+    with ProjectProcess(opened.project, write=True, force=force) as writer:
+        entries = choose(writer.entries(), patterns=images)
+        for warning in require_closed(opened.project, [e.slide for e in entries if e.slide], force=force):
+            click.echo(warning, err=True)
+        writer.keep_backups(f"labels-{datetime.now():%Y-%m-%d-%H%M%S}")
+        for entry in entries:
+            try:
+                contents = writer.inspect(entry.identifier)
+                change = relabel(contents, writer.outlines(entry.identifier), opened.labels)
+                writer.write(entry.identifier, change.changes, name=entry.name)
+            except WriterDiedError:
+                raise
+            except ConceptSegError as error:
+                failed += 1
+                click.echo(f"{entry.name}: failed. {error}", err=True)
+                continue
+            if as_json:
+                facts = {"renamed": change.renamed, "joined": change.joined, "ambiguous": change.ambiguous}
+                click.echo(json.dumps({"image": entry.name, **facts}, ensure_ascii=False))
+                continue
+            click.echo(f"{entry.name}: {change.renamed} annotations renamed, {change.joined} joined to neighbours")
+            if change.ambiguous:
+                click.echo(
+                    f"{entry.name}: {change.ambiguous} annotations were joined from concepts that have different names "
+                    "now, and stay as they are. Annotate again to separate them.",
+                    err=True,
+                )
+    return 1 if failed else 0
+
+
+def _name(opened: _Opened, concepts: Sequence[int], name: str, colour: Colour | None, dictionary: str | None) -> None:
+    identifier = opened.dictionary(dictionary)
+    changed = opened.labels.named(identifier, concepts, name)
+    _save(opened, changed.coloured(identifier, concepts, colour) if colour else changed)
+
+
+def _save(opened: _Opened, changed: Labels) -> None:
+    changed.save(opened.file)
+    click.echo(f"Wrote {opened.file}. `conceptseg labels {opened.project.parent} apply` renames what is there already.")
+
+
+def _plain(dictionary: str, concept: int, label: ConceptLabel) -> dict[str, object]:
+    return {
+        "dictionary": dictionary,
+        "concept": concept,
+        "name": label.name,
+        "class": label.class_name,
+        "colour": list(label.colour) if label.colour else None,
+        "ignored": label.ignored,
+    }

@@ -1,0 +1,240 @@
+"""``conceptseg annotate``, ``labels`` and ``export`` as a user runs them, in every QuPath of this machine."""
+
+import csv
+import json
+import os
+import shutil
+from collections import Counter
+
+import pytest
+from PIL import Image
+from tests.qupath.project import fake
+from tests.qupath.project.worlds import run_script
+
+from conceptseg.cli.main import main
+from conceptseg.qupath.locate import find_qupath_installations
+
+QUPATHS = [pytest.param(q, id=f"QuPath {q.version}") for q in find_qupath_installations()] or [None]
+CALIBRATED = ["--pixel-size-um", "0.5", "--k", "8"]
+
+COUNT = """
+def counts = getAnnotationObjects().countBy { it.getPathClass()?.toString() }
+println 'COUNT ' + getProjectEntry().getID() + ' ' + groovy.json.JsonOutput.toJson(counts)
+println 'TYPE ' + getCurrentImageData().getImageType()
+"""
+
+DRAW = """
+import qupath.lib.objects.PathObjects
+import qupath.lib.objects.classes.PathClass
+import qupath.lib.regions.ImagePlane
+import qupath.lib.roi.ROIs
+def plane = ImagePlane.getDefaultPlane()
+def ellipse = ROIs.createEllipseROI(40, 50, 120, 100, plane)
+addObject(PathObjects.createAnnotationObject(ellipse, PathClass.fromString('Region*')))
+"""
+
+
+def run(*arguments, capsys):
+    code = main([str(argument) for argument in arguments])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def events(out):
+    return [json.loads(line) for line in out.splitlines() if line.startswith("{")]
+
+
+@pytest.fixture(autouse=True)
+def _no_other_qupath(monkeypatch):
+    """A QuPath that somebody runs on this machine is no part of these tests."""
+    monkeypatch.setattr("conceptseg.qupath.running.running_qupaths", lambda: iter(()))
+
+
+@pytest.fixture(scope="session")
+def slides(tmp_path_factory):
+    """Two pieces of real tissue."""
+    from skimage.data import immunohistochemistry
+
+    folder = tmp_path_factory.mktemp("slides")
+    pixels = immunohistochemistry()
+    for name, part in {"a.png": pixels[:256, :256], "b.png": pixels[200:400, 100:400]}.items():
+        Image.fromarray(part).save(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def templates():
+    return {}
+
+
+@pytest.fixture(params=QUPATHS)
+def qupath(request, monkeypatch):
+    monkeypatch.setenv("PAQUO_QUPATH_DIR", str(request.param.path))
+    return request.param
+
+
+@pytest.fixture
+def project(qupath, slides, templates, tmp_path, tmp_path_factory, capsys):
+    """An annotated project of two slides; made once per QuPath, copied for every test."""
+    if qupath not in templates:
+        folder = tmp_path_factory.mktemp("template") / "project"
+        options = ["--create-project", folder, slides / "a.png", slides / "b.png"]
+        code, _, err = run("annotate", *options, *CALIBRATED, capsys=capsys)
+        assert (code, err) == (0, "")
+        templates[qupath] = folder
+    shutil.copytree(templates[qupath], tmp_path / "project")
+    return tmp_path / "project" / "project.qpproj"
+
+
+def exported(project, folder, capsys):
+    """All objects of all images: image -> id -> feature."""
+    code, _, err = run("export", project, "--geojson", folder, capsys=capsys)
+    assert (code, err) == (0, "")
+    return {
+        file.name: {f["id"]: f for f in json.loads(file.read_text())["features"]} for file in sorted(folder.iterdir())
+    }
+
+
+def class_counts(features):
+    return Counter(feature["properties"]["classification"]["name"] for feature in features.values())
+
+
+@pytest.mark.qupath
+def test_a_new_project_opens_in_qupath_with_what_was_reported(qupath, project, tmp_path, capsys):
+    found = exported(project, tmp_path / "geojson", capsys)
+    assert list(found) == ["a.png-1.geojson", "b.png-2.geojson"]
+    assert all((project.parent / "data" / image / "thumbnail.jpg").is_file() for image in "12")
+    out = run_script(qupath, tmp_path, COUNT, "-p", project)
+    counts = {image: json.loads(found) for _, image, found in (line.split(maxsplit=2) for line in _lines(out, "COUNT"))}
+    assert counts == {
+        "1": dict(class_counts(found["a.png-1.geojson"])),
+        "2": dict(class_counts(found["b.png-2.geojson"])),
+    }
+    assert all("H&E" in line for line in _lines(out, "TYPE"))
+
+
+def _lines(out, word):
+    return [line[line.index(word) :] for line in out.splitlines() if word in line]
+
+
+@pytest.mark.qupath
+def test_a_second_run_skips_or_gives_the_same_again(project, tmp_path, capsys):
+    before = exported(project, tmp_path / "before", capsys)
+    files = fake.files_of(project)
+    code, out, _ = run("annotate", project, *CALIBRATED, "--rerun", "skip", "--json", capsys=capsys)
+    assert code == 0
+    assert [event["state"] for event in events(out) if event["event"] == "finished"] == ["skipped", "skipped"]
+    assert fake.files_of(project) == files
+    code, out, _ = run("annotate", project, *CALIBRATED, "--json", capsys=capsys)
+    assert code == 0
+    finished = [event for event in events(out) if event["event"] == "finished"]
+    assert [event["polygons"] for event in finished] == [event["replaced"] for event in finished]
+    after = exported(project, tmp_path / "after", capsys)
+    assert [class_counts(f) for f in after.values()] == [class_counts(f) for f in before.values()]
+
+
+@pytest.mark.qupath
+def test_only_what_lies_inside_annotations_of_a_class_is_segmented(qupath, project, tmp_path, capsys):
+    run_script(qupath, tmp_path, DRAW, "--save", "-p", project, "-i", "a.png")
+    before = exported(project, tmp_path / "before", capsys)
+    options = ["--within", "Region*", "--images", "a*", "--rerun", "add"]
+    code, out, _ = run("annotate", project, *CALIBRATED, *options, "--json", capsys=capsys)
+    assert code == 0
+    (finished,) = (event for event in events(out) if event["event"] == "finished")
+    assert finished["polygons"] > 0
+    after = exported(project, tmp_path / "after", capsys)
+    assert after["b.png-2.geojson"] == before["b.png-2.geojson"]
+    kept = {name: f for name, f in after["a.png-1.geojson"].items() if name in before["a.png-1.geojson"]}
+    assert kept == before["a.png-1.geojson"]
+    assert len(after["a.png-1.geojson"]) == len(kept) + finished["polygons"]
+
+
+@pytest.mark.qupath
+def test_names_are_applied_and_used_by_later_runs(project, tmp_path, capsys):
+    before = class_counts(exported(project, tmp_path / "before", capsys)["a.png-1.geojson"])
+    first, second = (int(name.split()[1]) for name, _ in before.most_common(2))
+    for command in (["merge", first, second, "--into", "Tumor", "--colour", "#0a0b0c"], ["ignore", 7]):
+        assert run("labels", project, *command, capsys=capsys)[0] == 0
+    listed = json.loads(run("labels", project, "list", "--json", capsys=capsys)[1])
+    assert {(row["concept"], row["class"]) for row in listed} >= {(first, "Tumor"), (second, "Tumor"), (7, "Ignore*")}
+    code, out, err = run("labels", project, "apply", "--json", capsys=capsys)
+    assert (code, err) == (0, "")
+    named = exported(project, tmp_path / "named", capsys)["a.png-1.geojson"]
+    tumor = [f["properties"] for f in named.values() if f["properties"]["classification"]["name"] == "Tumor"]
+    assert {tuple(p["classification"]["color"]) for p in tumor} == {(10, 11, 12)}
+    joined = events(out)[0]["joined"]
+    assert 0 < len(tumor) < sum(dict(before.most_common(2)).values())
+    assert joined > 0
+    assert run("annotate", project, *CALIBRATED, "--quiet", capsys=capsys)[0] == 0
+    again = exported(project, tmp_path / "again", capsys)["a.png-1.geojson"]
+    assert class_counts(again) == class_counts(named)
+
+
+@pytest.mark.qupath
+def test_the_table_adds_up(project, tmp_path, capsys):
+    features = exported(project, tmp_path / "geojson", capsys)
+    assert run("export", project, "--csv", tmp_path / "table.csv", capsys=capsys)[0] == 0
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert sum(int(row["polygons"]) for row in rows) == sum(len(f) for f in features.values())
+    for name in ("a.png", "b.png"):
+        assert sum(float(row["area_percent"]) for row in rows if row["image"] == name) == pytest.approx(100)
+        assert all(float(row["area_um2"]) > 0 for row in rows)
+
+
+@pytest.mark.qupath
+def test_missing_and_corrupt_slides_fail_alone_and_moved_ones_are_found(project, slides, tmp_path, capsys):
+    moved = shutil.copytree(slides, tmp_path / "moved")
+    code, out, _ = run("annotate", project, "--rebase", slides, moved, "--dry-run", capsys=capsys)
+    assert code == 0
+    assert "2 slides would be looked for" in out
+    (moved / "a.png").write_bytes((moved / "a.png").read_bytes()[:2000])
+    before = exported(project, tmp_path / "before", capsys)
+    code, out, err = run("annotate", project, "--rebase", slides, moved, *CALIBRATED, capsys=capsys)
+    assert code == 1
+    assert "a.png: failed." in err
+    assert "1 failed, 1 done" in out
+    after = exported(project, tmp_path / "after", capsys)
+    assert after["a.png-1.geojson"] == before["a.png-1.geojson"]
+    assert os.fspath(moved) in project.read_text()
+
+
+def test_wrong_usage_and_missing_projects_are_said_clearly(tmp_path, capsys):
+    assert run("annotate", capsys=capsys)[0] == 2
+    assert run("export", tmp_path, capsys=capsys)[0] == 2
+    code, _, err = run("annotate", tmp_path, capsys=capsys)
+    assert code == 1
+    assert "There is no QuPath project" in err
+    code, _, err = run("annotate", "--create-project", tmp_path / "p", tmp_path / "no.svs", capsys=capsys)
+    assert code == 1
+    assert "no.svs" in err
+    assert not (tmp_path / "p").exists()
+
+
+def test_without_qupath_the_remedy_is_named(tmp_path, capsys, monkeypatch):
+    project = fake.make_project(tmp_path / "project")
+    monkeypatch.setenv("PAQUO_QUPATH_DIR", str(tmp_path / "nowhere"))
+    code, _, err = run("annotate", project, "--pixel-size-um", 0.5, capsys=capsys)
+    assert code == 1
+    assert "No QuPath was found" in err
+    assert "PAQUO_QUPATH_DIR" in err
+    assert not list((project.parent / ".conceptseg").rglob("stage/*"))
+
+
+def test_labels_need_no_qupath(tmp_path, capsys):
+    project = fake.make_project(tmp_path / "project")
+    assert "Say which dictionary" in run("labels", project, "set", 3, "Tumor", capsys=capsys)[2]
+    assert run("labels", project, "set", 3, "Tumor", "--dictionary", "default-k16", capsys=capsys)[0] == 0
+    assert run("labels", project, "colour", 3, "200,0,0", capsys=capsys)[0] == 0
+    assert run("labels", project, "export", tmp_path / "labels.json", capsys=capsys)[0] == 0
+    other = fake.make_project(tmp_path / "other")
+    assert run("labels", other, "import", tmp_path / "labels.json", capsys=capsys)[0] == 0
+    assert json.loads((other.parent / "conceptseg-labels.json").read_text()) == {
+        "version": 1,
+        "dictionaries": {
+            "default-k16": {"concepts": {"3": {"name": "Tumor", "ignored": False, "colour": [200, 0, 0]}}}
+        },
+    }
+    code, _, err = run("labels", project, "set", 3, "a:b", capsys=capsys)
+    assert code == 1
+    assert "sub-class" in err
