@@ -18,9 +18,11 @@ QUPATHS = [pytest.param(q, id=f"QuPath {q.version}") for q in find_qupath_instal
 CALIBRATED = ["--pixel-size-um", "0.5", "--k", "8"]
 
 COUNT = """
+import qupath.lib.io.GsonTools
 def counts = getAnnotationObjects().countBy { it.getPathClass()?.toString() }
-println 'COUNT ' + getProjectEntry().getID() + ' ' + groovy.json.JsonOutput.toJson(counts)
-println 'TYPE ' + getCurrentImageData().getImageType()
+def type = getCurrentImageData().getImageType().toString()
+def found = [id: getProjectEntry().getID(), type: type, counts: counts]
+new File(args[0]).append(GsonTools.getInstance().toJson(found) + System.lineSeparator(), 'UTF-8')
 """
 
 DRAW = """
@@ -104,17 +106,14 @@ def test_a_new_project_opens_in_qupath_with_what_was_reported(qupath, project, t
     found = exported(project, tmp_path / "geojson", capsys)
     assert list(found) == ["a.png-1.geojson", "b.png-2.geojson"]
     assert all((project.parent / "data" / image / "thumbnail.jpg").is_file() for image in "12")
-    out = run_script(qupath, tmp_path, COUNT, "-p", project)
-    counts = {image: json.loads(found) for _, image, found in (line.split(maxsplit=2) for line in _lines(out, "COUNT"))}
-    assert counts == {
+    answer = tmp_path / "answer.jsonl"
+    run_script(qupath, tmp_path, COUNT, "-p", project, f"--args={answer}")
+    images = [json.loads(line) for line in answer.read_text(encoding="utf-8").splitlines()]
+    assert {image["id"]: image["counts"] for image in images} == {
         "1": dict(class_counts(found["a.png-1.geojson"])),
         "2": dict(class_counts(found["b.png-2.geojson"])),
     }
-    assert all("H&E" in line for line in _lines(out, "TYPE"))
-
-
-def _lines(out, word):
-    return [line[line.index(word) :] for line in out.splitlines() if word in line]
+    assert all("H&E" in image["type"] for image in images)
 
 
 @pytest.mark.qupath
