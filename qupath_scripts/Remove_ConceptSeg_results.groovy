@@ -61,10 +61,16 @@ if (getQuPath() == null)
     remove()
 else
     FXUtils.runOnApplicationThread(remove)
-say("Removed ${own.size()} ConceptSeg annotations from ${imageData.getServer().getMetadata().getName()}; " +
-        "${getAllObjects(false).size()} other objects stay.")
+def others = getAllObjects(false).size()
+say("Removed ${count(own.size(), 'ConceptSeg annotation')} from ${imageData.getServer().getMetadata().getName()}; " +
+        "${count(others, 'other object')} ${others == 1 ? 'stays' : 'stay'}.")
 
 // ---------- Helpers ----------
+
+// 1 annotation, 2 annotations
+def count(number, noun) {
+    "${number} ${noun}${number == 1 ? '' : 's'}"
+}
 
 // To the log, and as a notification if the open window shows this image.
 def say(text) {

@@ -77,13 +77,19 @@ if (pixelSizeUm != null)
     job.pixelSizeUm(pixelSizeUm)
 def report = job.run()
 println report
-say("Segmented ${report.getParents()} regions of ${getCurrentImageName()} into ${report.getObjects()} annotations " +
-        "in ${report.getSeconds().round(1)} s; ${report.getRemoved()} earlier ones replaced.")
+say("Segmented ${count(report.getParents(), 'region')} of ${getCurrentImageName()} into " +
+        "${count(report.getObjects(), 'annotation')} in ${report.getSeconds().round(1)} s; " +
+        "${count(report.getRemoved(), 'earlier one')} replaced.")
 
 // ---------- Helpers ----------
 
 def interactive() {
     getQuPath() != null && getCurrentViewer()?.getImageData() == getCurrentImageData()
+}
+
+// 1 annotation, 2 annotations
+def count(number, noun) {
+    "${number} ${noun}${number == 1 ? '' : 's'}"
 }
 
 // To the log, and as a notification if the open window shows this image.

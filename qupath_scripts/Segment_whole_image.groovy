@@ -52,10 +52,15 @@ if (pixelSizeUm != null)
     job.pixelSizeUm(pixelSizeUm)
 def report = job.run()
 println report
-say("Segmented ${getCurrentImageName()} into ${report.getObjects()} annotations " +
-        "in ${report.getSeconds().round(1)} s; ${report.getRemoved()} earlier ones replaced.")
+say("Segmented ${getCurrentImageName()} into ${count(report.getObjects(), 'annotation')} " +
+        "in ${report.getSeconds().round(1)} s; ${count(report.getRemoved(), 'earlier one')} replaced.")
 
 // ---------- Helpers ----------
+
+// 1 annotation, 2 annotations
+def count(number, noun) {
+    "${number} ${noun}${number == 1 ? '' : 's'}"
+}
 
 // To the log, and as a notification if the open window shows this image.
 def say(text) {

@@ -60,9 +60,14 @@ def parents = selected.findAll { !(it in ownSet) } as Set
 if (onlyInSelectedParents && parents)
     found = found.findAll { it.getParent() in parents }
 selectObjects(found)
-say("Selected ${found.size()} of ${own.size()} ConceptSeg annotations: ${wanted.sort().join(', ')}.")
+say("Selected ${found.size()} of ${count(own.size(), 'ConceptSeg annotation')}: ${wanted.sort().join(', ')}.")
 
 // ---------- Helpers ----------
+
+// 1 annotation, 2 annotations
+def count(number, noun) {
+    "${number} ${noun}${number == 1 ? '' : 's'}"
+}
 
 // To the log, and as a notification if the open window shows this image.
 def say(text) {

@@ -96,7 +96,7 @@ if (getCurrentViewer()?.getImageData() == imageData)
     FXUtils.runOnApplicationThread { showTable("Concepts: ${name}", header, rows.collect(text)) }
 println header.join("\t")
 rows.each { println text(it).join("\t") }
-println "Summary of ${own.size()} ConceptSeg annotations in ${parents.size()} parents of ${name}."
+println "Summary of ${count(own.size(), 'ConceptSeg annotation')} in ${count(parents.size(), 'parent')} of ${name}."
 
 // ---------- Helpers ----------
 
@@ -118,6 +118,11 @@ def showTable(title, header, rows) {
 
 def number(text) {
     text ? new BigDecimal(text) : null
+}
+
+// 1 annotation, 2 annotations
+def count(number, noun) {
+    "${number} ${noun}${number == 1 ? '' : 's'}"
 }
 
 // To the log, and as a notification if the open window shows this image.

@@ -76,6 +76,47 @@ new File(args[0], getProjectEntry().getImageName() + ".json").setText(gson.toJso
 """
 
 
+# Names results that were read from a file, in an image without a project.
+NAMING = """
+import io.github.conceptseg.ConceptSeg
+import qupath.lib.io.PathIO
+import qupath.lib.objects.hierarchy.events.PathObjectHierarchyListener
+def data = getCurrentImageData()
+addObjects(PathIO.readObjects(new File(args[0]).toPath()))
+def events = 0
+data.getHierarchy().addListener({ events++ } as PathObjectHierarchyListener)
+def told = { job -> job.apply().getLines().join(" | ") }
+println "MERGED " + told(ConceptSeg.name(data).names([10: "Tumor", 2: "Tumor"]).colour("Tumor", 1, 2, 3))
+println "EVENTS " + events
+println "COLOUR " + Integer.toHexString(getPathClass("Tumor").getColor() & 0xffffff)
+println "AMBIGUOUS " + told(ConceptSeg.name(data).name(10, "Stroma"))
+println "AGAIN " + told(ConceptSeg.name(data))
+try {
+    ConceptSeg.name(data).dictionary("other").apply()
+} catch (RuntimeException error) {
+    println "UNKNOWN " + error.getMessage()
+}
+"""
+
+# Three TMA cores, of which one is missing.
+MAKE_TMA = """
+import qupath.lib.objects.hierarchy.DefaultTMAGrid
+def core = { name, x, y, missing ->
+    def core = PathObjects.createTMACoreObject(x, y, 500, 450, missing)
+    core.setName(name)
+    core
+}
+def hierarchy = getCurrentImageData().getHierarchy()
+hierarchy.removeObjects(hierarchy.getAnnotationObjects(), false)
+def cores = [core("A-1", 210.5, 220.25, false), core("A-2", 900, 220, true), core("A-3", 1500, 800, false)]
+hierarchy.setTMAGrid(DefaultTMAGrid.create(cores, 3))
+cores.each {
+    def outline = PathObjects.createAnnotationObject(it.getROI())
+    exportObjectsToGeoJson([outline], args[0] + "/" + it.getName() + ".geojson")
+}
+"""
+
+
 @pytest.fixture(scope="module")
 def slide(shared_data):
     return shared_data / "wsi/CMU-1-Small-Region.svs"
@@ -140,6 +181,26 @@ def project(template, tmp_path):
     )
 
 
+@pytest.fixture
+def with_extension(project, tmp_path):
+    """The project, in a QuPath that has the extension and can start a server of its own."""
+    try:
+        extension = find_extension()
+    except InvalidRequestError:
+        pytest.skip("needs the extension jar (make jar)")
+    version = ".".join(project.qupath.version.split(".")[:2])
+    project.environment |= {
+        "CONCEPTSEG_CONFIG_DIR": str(tmp_path / "config"),
+        "CONCEPTSEG_DICTIONARIES": str(tmp_path / "dictionaries"),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in project.environment.items():
+            patch.setenv(name, value)
+        install(UserFolder(path=tmp_path / "user", versions=(version,), unset=(version,)), extension)
+        write_server_command()
+    return project
+
+
 def own(image):
     return [item for item in image["objects"] if "conceptseg.run" in item["metadata"]]
 
@@ -148,7 +209,8 @@ def others(image):
     return [item for item in image["objects"] if "conceptseg.run" not in item["metadata"]]
 
 
-def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(project, segmented):
+def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_extension, segmented):
+    project = with_extension
     geojson, summary = segmented
     before = project.describe()
     script = SCRIPTS / "Name_and_merge_concepts.groovy"
@@ -201,15 +263,33 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(proje
     assert "Named 0 ConceptSeg annotations, merged 0 into 0." in project.run(script, image="two")
 
 
-def test_a_wrong_name_or_a_damaged_memory_changes_nothing(project):
+def test_a_wrong_name_or_a_damaged_memory_changes_nothing(with_extension):
+    project = with_extension
     script = SCRIPTS / "Name_and_merge_concepts.groovy"
     with pytest.raises(AssertionError, match="Expected a class name"):
         project.run(script, "10=a: b", image="two", save=True)
     (project.folder / "conceptseg-labels.json").write_text("{", encoding="utf-8")
-    with pytest.raises(AssertionError, match="is damaged"):
+    with pytest.raises(AssertionError, match=r"conceptseg-labels\.json is damaged.*repair it, or move it away"):
         project.run(script, "10=Tumor", image="two", save=True)
     assert (project.folder / "conceptseg-labels.json").read_text(encoding="utf-8") == "{"
     assert "Tumor" not in {item["pathClass"] for item in project.describe()["two"]["objects"]}
+
+
+def test_names_without_a_project_are_applied_and_said_not_to_be_remembered(with_extension, slide, segmented, tmp_path):
+    script = tmp_path / "naming.groovy"
+    script.write_text(NAMING, encoding="utf-8")
+    output = with_extension.run(script, segmented[0], image=slide, project=False)
+    said = dict(line.split(" ", 1) for line in output.splitlines() if line.split(" ")[0].isupper())
+    assert said["MERGED"].startswith("Not remembered: this image is in no project.")
+    assert "Tumor (" in said["MERGED"]
+    assert said["COLOUR"] == "10203"
+    assert said["EVENTS"] == "1"  # one undo step
+    # What was merged cannot be told apart again.
+    assert "merged from concepts that have different names now and stay" in said["AMBIGUOUS"]
+    assert "Segment again to separate them." in said["AMBIGUOUS"]
+    assert said["AGAIN"].startswith("Named 0 ConceptSeg annotations, merged 0 into 0.")
+    assert said["UNKNOWN"] == "This image has no results of the dictionary other, only of default-k16."
+    assert not list(tmp_path.rglob("conceptseg-labels.json"))
 
 
 def test_the_summary_has_the_numbers_of_the_segmentation(project, segmented):
@@ -248,27 +328,7 @@ def test_only_conceptseg_results_are_removed(project, segmented):
     assert [(o["annotation"], o["parent"]) for o in after["one"]["objects"] if "name" not in o] == [(False, "Whole")]
 
 
-# ---------- With the extension and a server ----------
-
-
-@pytest.fixture
-def with_extension(project, tmp_path):
-    """The project, in a QuPath that has the extension and a server of its own."""
-    try:
-        extension = find_extension()
-    except InvalidRequestError:
-        pytest.skip("needs the extension jar (make jar)")
-    version = ".".join(project.qupath.version.split(".")[:2])
-    project.environment |= {
-        "CONCEPTSEG_CONFIG_DIR": str(tmp_path / "config"),
-        "CONCEPTSEG_DICTIONARIES": str(tmp_path / "dictionaries"),
-    }
-    with pytest.MonkeyPatch.context() as patch:
-        for name, value in project.environment.items():
-            patch.setenv(name, value)
-        install(UserFolder(path=tmp_path / "user", versions=(version,), unset=(version,)), extension)
-        write_server_command()
-    return project
+# ---------- With a server ----------
 
 
 def test_selected_annotations_are_segmented_and_learned_from(with_extension, slide, tmp_path):
@@ -284,7 +344,7 @@ def test_selected_annotations_are_segmented_and_learned_from(with_extension, sli
     )
     script = SCRIPTS / "Segment_selected_annotations.groovy"
     output = project.run(script, image="plain", save=True)
-    assert "Segmented 1 regions of plain" in output
+    assert "Segmented 1 region of plain" in output
     made = own(project.describe()["plain"])
     assert made
     assert {o["parent"] for o in made} == {"Mine"}
@@ -312,14 +372,63 @@ def test_selected_annotations_are_segmented_and_learned_from(with_extension, sli
     assert "Learned plain-k16" in output
 
 
-@pytest.mark.xfail(strict=False, reason="the extension does not read conceptseg-labels.json yet")
 def test_a_name_given_before_is_used_by_a_later_segmentation(with_extension):
     project = with_extension
-    concepts = {str(concept): {"name": "Stroma", "ignored": False} for concept in range(16)}
+    concepts = {
+        str(concept): {"name": "Stroma", "ignored": False} if concept < 8 else {"name": "Fat", "ignored": True}
+        for concept in range(16)
+    }
+    concepts["8"]["colour"] = [1, 2, 3]
     labels = {"version": 1, "dictionaries": {"default-k16": {"concepts": concepts}}}
     (project.folder / "conceptseg-labels.json").write_text(json.dumps(labels), encoding="utf-8")
     project.run(SCRIPTS / "Segment_selected_annotations.groovy", image="plain", save=True)
-    assert {o["pathClass"] for o in own(project.describe()["plain"])} == {"Stroma"}
+    made = own(project.describe()["plain"])
+    assert {o["pathClass"] for o in made} == {"Stroma", "Fat*"}
+    assert {o["rgb"] for o in made if o["pathClass"] == "Stroma"} == {0x96C896}  # QuPath's own
+
+
+def test_a_damaged_memory_stops_a_segmentation_before_it_begins(with_extension, tmp_path):
+    project = with_extension
+    (project.folder / "conceptseg-labels.json").write_text('{"version": 2}', encoding="utf-8")
+    with pytest.raises(AssertionError, match=r"conceptseg-labels\.json is of version 2.*update ConceptSeg"):
+        project.run(SCRIPTS / "Segment_selected_annotations.groovy", image="plain", save=True)
+    assert not (tmp_path / "config/server.json").exists()
+    assert own(project.describe()["plain"]) == []
+
+
+def test_tma_cores_are_segmented_where_there_are_no_annotations(with_extension, slide, tmp_path):
+    project = with_extension
+    make = tmp_path / "make_tma.groovy"
+    make.write_text(MAKE_TMA, encoding="utf-8")
+    project.run(make, tmp_path, image="plain", save=True)
+    script = SCRIPTS / "Segment_selected_annotations.groovy"
+    output = project.run(script, image="plain", save=True)
+    assert "segmenting all TMA cores" in output
+    assert "Segmented 2 regions of plain" in output
+    image = project.describe()["plain"]
+    assert {o["parent"] for o in own(image)} == {"A-1", "A-3"}  # the missing one is left out
+    assert {o["name"] for o in others(image) if o["locked"]} == {"A-1", "A-3"}
+
+    # The polygons of a core are those of its outline, and lie where it lies.
+    for core in ("A-1", "A-3"):
+        local = tmp_path / f"local-{core}.geojson"
+        command = [sys.executable, "-m", "conceptseg", "segment", slide, "-o", local, "--quiet", "--k", "16"]
+        command += ["--min-area-um2", "400", "--roi", tmp_path / f"{core}.geojson"]
+        subprocess.run(command, check=True, timeout=600)
+        features = json.loads(local.read_text(encoding="utf-8"))["features"]
+        expected, found = {}, {}
+        for f in features:
+            expected.setdefault(f["properties"]["classification"]["name"], []).append(shape(f["geometry"]))
+        for o in own(image):
+            if o["parent"] == core:
+                found.setdefault(o["pathClass"], []).append(shapely.from_wkt(o["wkt"]))
+        assert found.keys() == expected.keys()
+        for name in expected:
+            difference = shapely.union_all(found[name]).symmetric_difference(shapely.union_all(expected[name])).area
+            assert difference == pytest.approx(0, abs=0.2), (core, name)
+
+    output = project.run(script, image="plain", save=True)
+    assert f"{len(own(image))} earlier ones replaced" in output
 
 
 def test_the_whole_image_is_segmented_beside_what_the_user_drew(with_extension, segmented):

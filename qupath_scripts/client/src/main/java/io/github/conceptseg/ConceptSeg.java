@@ -4,9 +4,8 @@ import io.github.conceptseg.client.ConceptSegClient;
 import io.github.conceptseg.client.ConceptSegException;
 import io.github.conceptseg.client.ConceptSegException.Kind;
 import io.github.conceptseg.qupath.Changes;
-import io.github.conceptseg.qupath.Labels;
-import io.github.conceptseg.qupath.Naming;
-import io.github.conceptseg.qupath.RememberedNames;
+import io.github.conceptseg.qupath.DisplayName;
+import io.github.conceptseg.qupath.ProjectLabels;
 import io.github.conceptseg.qupath.Results;
 import io.github.conceptseg.server.ServerLifecycle;
 import io.github.conceptseg.v1.DictionaryInfo;
@@ -23,6 +22,7 @@ import java.util.TreeMap;
 import java.util.TreeSet;
 import java.util.stream.Collectors;
 import qupath.lib.images.ImageData;
+import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.objects.PathObject;
 
 /** What scripts use. Nothing here opens a dialog; failures are {@link ConceptSegException}. */
@@ -61,9 +61,9 @@ public final class ConceptSeg {
         return Results.isResult(object);
     }
 
-    /** Index of a result's concept, the first one if it was merged; -1 if it is no result. */
-    public static int concept(PathObject object) {
-        return isResult(object) ? Naming.concepts(object).stream().findFirst().orElse(-1) : -1;
+    /** Indices of a result's concepts, several if it was merged; none if it is no result. */
+    public static List<Integer> concepts(PathObject object) {
+        return Results.concepts(object);
     }
 
     /** Dictionary of a result; null if it is none. */
@@ -95,9 +95,9 @@ public final class ConceptSeg {
 
     /** Area, share and number of annotations per parent and class, the largest area first. */
     public static List<SummaryRow> summary(ImageData<BufferedImage> imageData) {
-        double pixelArea = Naming.pixelAreaUm2(require(imageData));
-        boolean calibrated = Double.isFinite(pixelArea);
-        double scale = calibrated ? pixelArea : 1;
+        PixelCalibration calibration = require(imageData).getServer().getPixelCalibration();
+        boolean calibrated = calibration.hasPixelSizeMicrons();
+        double scale = calibrated ? calibration.getPixelWidthMicrons() * calibration.getPixelHeightMicrons() : 1;
         Map<PathObject, Map<String, List<PathObject>>> groups = results(imageData).stream().collect(
             Collectors.groupingBy(PathObject::getParent, LinkedHashMap::new,
                 Collectors.groupingBy(result -> String.valueOf(result.getPathClass()), TreeMap::new, Collectors.toList())));
@@ -106,7 +106,7 @@ public final class ConceptSeg {
             double total = classes.values().stream().mapToDouble(ConceptSeg::area).sum();
             List<SummaryRow> ofParent = new ArrayList<>();
             classes.forEach((name, members) -> {
-                String concepts = members.stream().flatMap(member -> Naming.concepts(member).stream())
+                String concepts = members.stream().flatMap(member -> Results.concepts(member).stream())
                     .collect(Collectors.toCollection(TreeSet::new)).stream()
                     .map(String::valueOf).collect(Collectors.joining(","));
                 double area = area(members);
@@ -129,11 +129,15 @@ public final class ConceptSeg {
         return client().dictionaries(encoder);
     }
 
-    /** What people called the concepts of a dictionary, by concept. */
+    /** The classes that people chose for the concepts of a dictionary in the open project, by concept. */
     public static Map<Integer, String> remembered(ImageData<BufferedImage> imageData, String dictionary) {
         require(imageData);
         Map<Integer, String> names = new TreeMap<>();
-        RememberedNames.load().of(dictionary).forEach((concept, named) -> names.put(concept, named.name()));
+        ProjectLabels.ofOpenProject().of(dictionary).forEach((concept, label) -> {
+            if (label.className() != null) {
+                names.put(concept, label.className());
+            }
+        });
         return names;
     }
 
@@ -186,7 +190,7 @@ public final class ConceptSeg {
     }
 
     static String label(PathObject parent) {
-        return Labels.of(parent);
+        return DisplayName.of(parent);
     }
 
     private static double area(List<PathObject> objects) {

@@ -39,7 +39,7 @@ public final class LearnReport {
 
     @Override
     public String toString() {
-        return String.format(Locale.ROOT, "Learned %s from %d regions in %.1f s", String.join(", ", getNames()), regions,
-            seconds);
+        return String.format(Locale.ROOT, "Learned %s from %s in %.1f s", String.join(", ", getNames()),
+            Counted.of(regions, "region"), seconds);
     }
 }

@@ -1,49 +1,58 @@
 package io.github.conceptseg;
 
-import io.github.conceptseg.qupath.Naming;
-import io.github.conceptseg.qupath.RememberedNames;
-import io.github.conceptseg.qupath.RememberedNames.Named;
+import io.github.conceptseg.client.ConceptSegException;
+import io.github.conceptseg.client.ConceptSegException.Kind;
+import io.github.conceptseg.qupath.Changes;
+import io.github.conceptseg.qupath.ClassList;
+import io.github.conceptseg.qupath.ConceptLabel;
+import io.github.conceptseg.qupath.LabelledClasses;
+import io.github.conceptseg.qupath.Merging;
+import io.github.conceptseg.qupath.ProjectLabels;
 import io.github.conceptseg.qupath.Results;
 import io.github.conceptseg.server.ServerLifecycle;
-import io.github.conceptseg.v1.ConceptClass;
 import io.github.conceptseg.v1.DictionaryInfo;
 import java.awt.image.BufferedImage;
 import java.util.Arrays;
 import java.util.Collection;
 import java.util.HashMap;
+import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.TreeSet;
+import java.util.stream.Collectors;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
-import qupath.lib.objects.classes.PathClass;
 
-/** Names, merges and colours concepts in an image's results. */
+/** Names, merges, colours and hides concepts in an image's results; without settings, as the project remembers. */
 public final class NamingJob {
     private static final String IGNORE = "Ignore*";
 
     private final ImageData<BufferedImage> imageData;
     private final Map<Integer, String> names = new TreeMap<>();
-    private final Map<String, Integer> colours = new HashMap<>();
+    private final Map<String, Integer> colours = new LinkedHashMap<>();
+    private final Map<String, Boolean> hidden = new LinkedHashMap<>();
     private String dictionary;
     private boolean reset;
-    private boolean dissolve;
+    private boolean mergeShapes = true;
     private boolean remember = true;
 
     NamingJob(ImageData<BufferedImage> imageData) {
         this.imageData = ConceptSeg.require(imageData);
     }
 
-    /** Which dictionary's concepts; needed if the image has results of several. */
+    /** Only this dictionary's concepts; needed for names if the image has results of several. */
     public NamingJob dictionary(String identifier) {
         dictionary = identifier;
         return this;
     }
 
-    /** Call a concept something; concepts of the same name share a class. */
+    /** Call a concept something; concepts of the same name share a class, a name that ends in * is ignored. */
     public NamingJob name(int concept, String name) {
-        Naming.requireClassName(name);
-        names.put(concept, name);
+        if (concept < 0) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "Expected the number of a concept, got " + concept + ".");
+        }
+        names.put(concept, ConceptLabel.named(name).className());
         return this;
     }
 
@@ -54,14 +63,23 @@ public final class NamingJob {
     }
 
     /** The colour of a class, 0xRRGGBB. */
-    public NamingJob colour(String name, int rgb) {
-        colours.put(name, rgb & 0xffffff);
+    public NamingJob colour(String className, int rgb) {
+        colours.put(className, rgb & 0xffffff);
         return this;
     }
 
+    /** The colour of a class, 0 to 255 each. */
+    public NamingJob colour(String className, int red, int green, int blue) {
+        if (((red | green | blue) & ~0xff) != 0) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "Expected red, green and blue from 0 to 255 for " + className
+                + ", got " + red + ", " + green + ", " + blue + ".");
+        }
+        return colour(className, red << 16 | green << 8 | blue);
+    }
+
     /** Several colours at once. */
-    public NamingJob colours(Map<String, Integer> byName) {
-        byName.forEach(this::colour);
+    public NamingJob colours(Map<String, Integer> byClassName) {
+        byClassName.forEach(this::colour);
         return this;
     }
 
@@ -72,23 +90,35 @@ public final class NamingJob {
 
     /** Background and artefacts. */
     public NamingJob ignore(Collection<Integer> concepts) {
-        concepts.forEach(concept -> names.put(concept, IGNORE));
+        concepts.forEach(concept -> name(concept, IGNORE));
         return this;
     }
 
-    /** Back to the names of the dictionary; names given here still count. */
+    /** Do not draw these classes in the window that shows the image. */
+    public NamingJob hide(Collection<String> classNames) {
+        classNames.forEach(className -> hidden.put(className, true));
+        return this;
+    }
+
+    /** Draw these classes again. */
+    public NamingJob show(Collection<String> classNames) {
+        classNames.forEach(className -> hidden.put(className, false));
+        return this;
+    }
+
+    /** Back to the names of the dictionary, which the server knows; names given here still count. */
     public NamingJob reset() {
         reset = true;
         return this;
     }
 
-    /** Make one object of touching ones of the same class (false). */
-    public NamingJob dissolve(boolean touching) {
-        dissolve = touching;
+    /** Make one annotation of neighbours whose concepts got the same class (true). */
+    public NamingJob mergeShapes(boolean neighbours) {
+        mergeShapes = neighbours;
         return this;
     }
 
-    /** Keep the names for later runs (true). */
+    /** Keep names and colours for the project (true). */
     public NamingJob remember(boolean keep) {
         remember = keep;
         return this;
@@ -96,48 +126,100 @@ public final class NamingJob {
 
     /** Do it. */
     public NamingReport apply() {
-        List<PathObject> all = Results.of(imageData);
-        String identifier = Naming.dictionary(all, dictionary);
-        RememberedNames store = RememberedNames.load();
-        Map<Integer, Named> named = new TreeMap<>();
-        Map<Integer, PathClass> classes = new HashMap<>();
+        List<PathObject> results = results();
+        ProjectLabels labels = ProjectLabels.ofOpenProject();
+        Map<String, Map<Integer, ConceptLabel>> own = new HashMap<>();
         if (reset) {
-            own(identifier).forEach(concept -> classes.put(concept.getConcept(),
-                PathClass.fromString(concept.getName(), concept.getColourRgb())));
-        } else {
-            named.putAll(store.of(identifier));
+            String identifier = onlyDictionary(results);
+            labels.forget(identifier);
+            own.put(identifier, classesOfServer(identifier));
         }
-        names.forEach((concept, name) -> named.put(concept, new Named(name, null)));
-        named.replaceAll((concept, known) ->
-            new Named(known.name(), colours.getOrDefault(known.name(), known.colour())));
-        named.forEach((concept, known) -> {
-            PathClass pathClass = PathClass.fromString(known.name(), known.colour());
-            if (known.colour() != null) {
-                pathClass.setColor(known.colour());
-            }
-            classes.put(concept, pathClass);
+        if (!names.isEmpty()) {
+            labels.name(onlyDictionary(results), names);
+        }
+        colours.forEach((className, rgb) -> {
+            unnamed(results, className, labels).forEach(labels::name);
+            labels.colour(className, rgb);
         });
-        List<PathObject> mine = ofDictionary(identifier);
-        int changed = Naming.rename(imageData, mine, classes).size();
-        int dissolved = dissolve ? Naming.dissolve(imageData, mine) : 0;
-        if (remember) {
-            store.put(identifier, named);
+        LabelledClasses classes = new LabelledClasses(results, identifier -> {
+            Map<Integer, ConceptLabel> known = new HashMap<>(own.getOrDefault(identifier, Map.of()));
+            known.putAll(labels.of(identifier));
+            return known;
+        });
+
+        Changes changes = new Changes();
+        classes.plan(changes);
+        if (mergeShapes) {
+            new Merging(imageData.getServer().getPixelCalibration(), classes::of).plan(classes.mergeable(), changes);
         }
-        List<String> present = ofDictionary(identifier).stream()
-            .map(result -> String.valueOf(result.getPathClass())).distinct().sorted().toList();
-        NamingReport report = new NamingReport(identifier, changed, dissolved, present);
+        boolean toRemember = remember && (reset || !names.isEmpty() || !colours.isEmpty());
+        if (toRemember && labels.file().isPresent()) {
+            labels.write(); // first: where it fails, nothing was changed
+        }
+        changes.apply(imageData);
+        ClassList.extend(classes.named());
+        ClassList.hide(imageData, hidden);
+
+        NamingReport report = new NamingReport(changes, classes.ambiguous(), results());
+        if (toRemember) {
+            report.remembered(labels.file());
+        }
         report.log();
         return report;
     }
 
-    private List<PathObject> ofDictionary(String identifier) {
-        return Results.of(imageData).stream()
-            .filter(result -> identifier.equals(result.getMetadata().get(Results.DICTIONARY))).toList();
+    /** Concepts, by dictionary, that have the class without a label: a colour is kept with named concepts only. */
+    private static Map<String, Map<Integer, String>> unnamed(List<PathObject> results, String className,
+            ProjectLabels labels) {
+        Map<String, Map<Integer, String>> found = new TreeMap<>();
+        for (PathObject result : results) {
+            if (className.equals(String.valueOf(result.getPathClass()))) {
+                Map<Integer, String> ofDictionary =
+                    found.computeIfAbsent(Results.dictionary(result), identifier -> new TreeMap<>());
+                Results.concepts(result).forEach(concept -> ofDictionary.put(concept, className));
+            }
+        }
+        found.forEach((identifier, concepts) -> concepts.keySet().removeAll(labels.of(identifier).keySet()));
+        return found;
     }
 
-    private static List<ConceptClass> own(String identifier) {
-        return ServerLifecycle.client(text -> { }, () -> false).dictionaries("").stream()
-            .filter(info -> info.getIdentifier().equals(identifier)).findFirst()
-            .map(DictionaryInfo::getClassesList).orElse(List.of());
+    /** All results that are to be named, at least one. */
+    private List<PathObject> results() {
+        List<PathObject> all = Results.of(imageData);
+        List<PathObject> found = dictionary == null ? all
+            : all.stream().filter(result -> Results.dictionary(result).equals(dictionary)).toList();
+        if (all.isEmpty()) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "Nothing to name: no ConceptSeg results in this image. Segment "
+                + "something first.");
+        }
+        if (found.isEmpty()) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "This image has no results of the dictionary " + dictionary
+                + ", only of " + String.join(", ", dictionaries(all)) + ".");
+        }
+        return found;
+    }
+
+    private static String onlyDictionary(List<PathObject> results) {
+        TreeSet<String> found = dictionaries(results);
+        if (found.size() > 1) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "This image has results of several dictionaries ("
+                + String.join(", ", found) + "). Set dictionary to the one that the numbers belong to.");
+        }
+        return found.first();
+    }
+
+    private static TreeSet<String> dictionaries(List<PathObject> results) {
+        return results.stream().map(Results::dictionary).collect(Collectors.toCollection(TreeSet::new));
+    }
+
+    private static Map<Integer, ConceptLabel> classesOfServer(String identifier) {
+        DictionaryInfo info = ServerLifecycle.client(text -> { }, () -> false).dictionaries("").stream()
+            .filter(known -> known.getIdentifier().equals(identifier)).findFirst().orElseThrow(() ->
+                new ConceptSegException(Kind.BAD_REQUEST, "The server does not know the dictionary " + identifier
+                    + ", and so not its names. Segment again to get them back."));
+        Map<Integer, ConceptLabel> labels = new TreeMap<>();
+        info.getClassesList().forEach(concept -> labels.put(concept.getConcept(),
+            new ConceptLabel(concept.getName(), concept.getColourRgb(), false)));
+        return labels;
     }
 }

@@ -7,6 +7,7 @@ import io.github.conceptseg.client.ConceptSegException.Kind;
 import io.github.conceptseg.qupath.Changes;
 import io.github.conceptseg.qupath.JobMonitor;
 import io.github.conceptseg.qupath.ProgressText;
+import io.github.conceptseg.qupath.ProjectLabels;
 import io.github.conceptseg.qupath.Results;
 import io.github.conceptseg.qupath.Segmenter;
 import io.github.conceptseg.server.ServerLifecycle;
@@ -151,7 +152,9 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         long started = System.nanoTime();
         List<PathObject> parents = findParents();
         readDictionaryFile();
-        Segmenter.requirePixelSize(imageData.getServer(), pixelSizeUm); // before a server is started in vain
+        // What can fail here does so before a server is started in vain.
+        ProjectLabels labels = ProjectLabels.ofOpenProject();
+        Segmenter.requirePixelSize(imageData.getServer(), pixelSizeUm);
         SegmentReport report = new SegmentReport();
         Changes changes = new Changes();
         ConceptSegException failure = null;
@@ -159,7 +162,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         try (JobMonitor monitor = JobMonitor.open(imageData, "ConceptSeg")) {
             monitor.progress(0, "Connecting to the server");
             ConceptSegClient client = ServerLifecycle.client(text -> monitor.progress(0, text), monitor::cancelled);
-            Segmenter segmenter = new Segmenter(client, imageData.getServer(), pixelSizeUm);
+            Segmenter segmenter = new Segmenter(client, imageData.getServer(), pixelSizeUm, labels);
             for (int i = 0; i < parents.size(); i++) {
                 PathObject parent = parents.get(i);
                 try {
@@ -173,14 +176,14 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
                     report.line(ConceptSeg.label(parent) + ": failed. " + error.getMessage());
                 }
             }
-            monitor.progress(1, "Adding " + changes.added() + " annotations");
+            monitor.progress(1, "Adding " + Counted.of(changes.added(), "annotation"));
             commit(changes, report);
         }
         report.finish(changes.added(), changes.removed(), (System.nanoTime() - started) / 1e9);
         report.log();
         if (failure != null) {
             throw new ConceptSegException(failure.getKind(), (parents.size() == 1 ? "" : failed + " of "
-                + parents.size() + " regions failed; the others have their results. The last error: ")
+                + Counted.of(parents.size(), "region") + " failed; the others have their results. The last error: ")
                 + failure.getMessage(), failure);
         }
         return report;

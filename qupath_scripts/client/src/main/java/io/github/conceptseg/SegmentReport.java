@@ -29,9 +29,9 @@ public final class SegmentReport {
         long concepts = summary.getConceptsList().stream().filter(concept -> concept.getPolygons() > 0).count();
         lines.add(polygons == 0
             ? label + ": no tissue found, nothing added. background(true) segments it all the same."
-            : String.format(Locale.ROOT, "%s: %d %s of %d %s (%s, %s, %.3g µm/px)", label, polygons,
-                polygons == 1 ? "annotation" : "annotations", concepts, concepts == 1 ? "concept" : "concepts",
-                summary.getDictionary(), summary.getMethod(), summary.getGrid().getGridPixelSizeUm()));
+            : String.format(Locale.ROOT, "%s: %s of %s (%s, %s, %.3g µm/px)", label,
+                Counted.of(polygons, "annotation"), Counted.of(concepts, "concept"), summary.getDictionary(),
+                summary.getMethod(), summary.getGrid().getGridPixelSizeUm()));
     }
 
     void line(String line) {
@@ -42,8 +42,9 @@ public final class SegmentReport {
         objects = added;
         removed = gone;
         seconds = elapsed;
-        lines.add(String.format(Locale.ROOT, "%d %s, %d annotations added, %d earlier ones replaced, %.1f s "
-            + "(server %.1f s)", parents, parents == 1 ? "region" : "regions", objects, removed, seconds, serverSeconds));
+        lines.add(String.format(Locale.ROOT, "%s, %s added, %s replaced, %.1f s (server %.1f s)",
+            Counted.of(parents, "region"), Counted.of(objects, "annotation"), Counted.of(removed, "earlier one"), seconds,
+            serverSeconds));
     }
 
     void log() {

@@ -1,9 +1,12 @@
 package qupath.lib.gui;
 
 import java.awt.image.BufferedImage;
+import javafx.collections.ObservableList;
 import javafx.scene.control.MenuItem;
 import qupath.lib.gui.panes.PreferencePane;
+import qupath.lib.gui.viewer.OverlayOptions;
 import qupath.lib.images.ImageData;
+import qupath.lib.objects.classes.PathClass;
 import qupath.lib.projects.Project;
 
 public class QuPathGUI {
@@ -16,4 +19,8 @@ public class QuPathGUI {
     public native MenuItem installCommand(String path, Runnable runnable);
 
     public native PreferencePane getPreferencePane();
+
+    public native ObservableList<PathClass> getAvailablePathClasses();
+
+    public native OverlayOptions getOverlayOptions();
 }

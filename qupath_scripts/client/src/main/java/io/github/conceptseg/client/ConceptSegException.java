@@ -1,6 +1,11 @@
 package io.github.conceptseg.client;
 
-/** Something went wrong, in a sentence that a user can act on. */
+/**
+ * Something went wrong, in a sentence that a user can act on.
+ *
+ * <p>It never has a cause: of an exception with one, QuPath shows only the innermost message of a failed script. What
+ * led to it is a suppressed exception, which stack traces show.
+ */
 public final class ConceptSegException extends RuntimeException {
     private static final long serialVersionUID = 1L;
 
@@ -41,13 +46,16 @@ public final class ConceptSegException extends RuntimeException {
         this(kind, message, "", "", null);
     }
 
-    /** An error with a cause. */
+    /** An error and what led to it, which may be null. */
     public ConceptSegException(Kind kind, String message, Throwable cause) {
         this(kind, message, "", "", cause);
     }
 
     ConceptSegException(Kind kind, String message, String error, String requestId, Throwable cause) {
-        super(message, cause);
+        super(message);
+        if (cause != null) {
+            addSuppressed(cause);
+        }
         this.kind = kind;
         this.error = error;
         this.requestId = requestId;

@@ -2,22 +2,32 @@ package io.github.conceptseg.qupath;
 
 import java.util.ArrayList;
 import java.util.Collection;
+import java.util.LinkedHashMap;
 import java.util.LinkedHashSet;
 import java.util.List;
+import java.util.Map;
 import java.util.Set;
 import java.util.function.Supplier;
 import qupath.lib.gui.prefs.PathPrefs;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
+import qupath.lib.objects.classes.PathClass;
 import qupath.lib.objects.hierarchy.PathObjectHierarchy;
 
 /** Changes of an image's objects that QuPath sees as one event, and can undo in one step. */
 public final class Changes {
     private final List<PathObject> removed = new ArrayList<>();
     private final List<Addition> additions = new ArrayList<>();
+    private final List<Merge> merges = new ArrayList<>();
+    private final Map<PathObject, PathClass> toClassify = new LinkedHashMap<>();
+    private final Map<PathClass, Integer> colours = new LinkedHashMap<>();
+    private final Set<PathObject> toRepaint = new LinkedHashSet<>();
     private final Set<PathObject> toLock = new LinkedHashSet<>();
 
     private record Addition(PathObject parent, List<PathObject> children) {
+    }
+
+    private record Merge(List<PathObject> members, PathObject whole) {
     }
 
     /** Remove results. */
@@ -28,6 +38,22 @@ public final class Changes {
     /** Add children to a parent. */
     public void add(PathObject parent, List<PathObject> children) {
         additions.add(new Addition(parent, children));
+    }
+
+    /** Put one object in the place of several that share a parent; what lies in them goes into it. */
+    public void merge(List<PathObject> members, PathObject whole) {
+        merges.add(new Merge(members, whole));
+    }
+
+    /** Give an object another class. */
+    public void classify(PathObject object, PathClass pathClass) {
+        toClassify.put(object, pathClass);
+    }
+
+    /** Give a class another colour, 0xRRGGBB, that of these objects. */
+    public void colour(PathClass pathClass, int rgb, Collection<PathObject> objects) {
+        colours.put(pathClass, ConceptLabel.opaque(rgb));
+        toRepaint.addAll(objects);
     }
 
     /** Lock an object, so that it cannot be moved away from its children. */
@@ -43,6 +69,24 @@ public final class Changes {
     /** How many objects are removed. */
     public int removed() {
         return removed.size();
+    }
+
+    /** How many objects get another class or colour, merged ones included. */
+    public int changed() {
+        Set<PathObject> changed = new LinkedHashSet<>(toClassify.keySet());
+        changed.addAll(toRepaint);
+        merges.forEach(merge -> merge.members().forEach(changed::remove));
+        return changed.size() + merges.size();
+    }
+
+    /** How many objects go into others. */
+    public int merged() {
+        return merges.stream().mapToInt(merge -> merge.members().size()).sum();
+    }
+
+    /** How many objects are made of others. */
+    public int merges() {
+        return merges.size();
     }
 
     /** Apply everything. */
@@ -64,13 +108,15 @@ public final class Changes {
     }
 
     private void applyNow(PathObjectHierarchy hierarchy) {
+        Set<PathObject> gone = new LinkedHashSet<>(removed);
+        merges.forEach(merge -> gone.addAll(merge.members()));
         Set<PathObject> changed = new LinkedHashSet<>();
         for (PathObject result : removed) {
             if (result.getParent() != null) {
                 changed.add(result.getParent());
             }
         }
-        deselectRemoved(hierarchy);
+        deselect(hierarchy, gone);
         Results.detach(removed);
         if (!additions.isEmpty()) {
             changed.clear(); // the new objects are enough, and all listeners need
@@ -80,6 +126,15 @@ public final class Changes {
             changed.addAll(addition.children());
             changed.add(addition.parent());
         }
+        toClassify.forEach(PathObject::setPathClass);
+        colours.forEach(PathClass::setColor);
+        changed.addAll(toClassify.keySet());
+        changed.addAll(toRepaint);
+        for (Merge merge : merges) {
+            mergeNow(merge);
+            changed.add(merge.whole());
+        }
+        changed.removeAll(gone);
         for (PathObject object : toLock) {
             object.setLocked(true);
         }
@@ -88,9 +143,20 @@ public final class Changes {
         }
     }
 
-    private void deselectRemoved(PathObjectHierarchy hierarchy) {
+    private static void mergeNow(Merge merge) {
+        PathObject parent = merge.members().get(0).getParent(); // as it is now: it may itself have been merged
+        for (PathObject member : merge.members()) {
+            List<PathObject> inside = new ArrayList<>(member.getChildObjects());
+            member.removeChildObjects(inside);
+            merge.whole().addChildObjects(inside);
+        }
+        parent.removeChildObjects(new LinkedHashSet<>(merge.members()));
+        parent.addChildObjects(List.of(merge.whole()));
+    }
+
+    private static void deselect(PathObjectHierarchy hierarchy, Set<PathObject> gone) {
         Set<PathObject> selected = new LinkedHashSet<>(hierarchy.getSelectionModel().getSelectedObjects());
-        if (selected.removeAll(new LinkedHashSet<>(removed))) {
+        if (selected.removeAll(gone)) {
             hierarchy.getSelectionModel().setSelectedObjects(selected, null);
         }
     }

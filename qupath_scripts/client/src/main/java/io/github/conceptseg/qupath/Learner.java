@@ -26,7 +26,7 @@ public final class Learner {
     public Learner(ConceptSegClient client, ImageServer<BufferedImage> server, double pixelSizeUm) {
         this.client = client;
         this.server = server;
-        segmenter = new Segmenter(client, server, pixelSizeUm);
+        segmenter = new Segmenter(client, server, pixelSizeUm, ProjectLabels.none());
     }
 
     /** Learn; the server's header says what. */

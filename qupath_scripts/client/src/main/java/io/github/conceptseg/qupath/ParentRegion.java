@@ -27,7 +27,7 @@ record ParentRegion(Region region, ByteString clip, ImagePlane plane, String lab
             return new ParentRegion(whole, ByteString.EMPTY, ImagePlane.getPlane(0, 0), "Image");
         }
         ROI roi = parent.getROI();
-        String label = Labels.of(parent);
+        String label = DisplayName.of(parent);
         int x = (int) Math.max(0, Math.floor(roi.getBoundsX()));
         int y = (int) Math.max(0, Math.floor(roi.getBoundsY()));
         int right = (int) Math.min(server.getWidth(), Math.ceil(roi.getBoundsX() + roi.getBoundsWidth()));

@@ -27,8 +27,8 @@ final class ResultObjects {
     private ResultObjects() {
     }
 
-    static List<PathObject> of(SegmentOutcome outcome, ImagePlane plane, Map<Integer, RememberedNames.Named> names) {
-        Map<Integer, PathClass> classes = classes(outcome, names);
+    static List<PathObject> of(SegmentOutcome outcome, ImagePlane plane, Map<Integer, ConceptLabel> labels) {
+        Map<Integer, PathClass> classes = classes(outcome, labels);
         String run = outcome.summary().getRunId();
         String dictionary = outcome.summary().getDictionary();
         List<PathObject> objects = new ArrayList<>(outcome.summary().getPolygonCount());
@@ -90,15 +90,17 @@ final class ResultObjects {
         }
     }
 
-    /** A class that QuPath knows already keeps its colour, unless a person chose another one for this dictionary. */
-    private static Map<Integer, PathClass> classes(SegmentOutcome outcome, Map<Integer, RememberedNames.Named> names) {
+    /** A class that QuPath knows already keeps its colour, unless a person chose another one for this project. */
+    private static Map<Integer, PathClass> classes(SegmentOutcome outcome, Map<Integer, ConceptLabel> labels) {
         Map<Integer, PathClass> classes = new HashMap<>();
         for (ConceptSummary summary : outcome.summary().getConceptsList()) {
             ConceptClass given = summary.getConceptClass();
-            RememberedNames.Named named = names.get(given.getConcept());
-            PathClass pathClass = PathClass.fromString(named == null ? given.getName() : named.name(), given.getColourRgb());
-            if (named != null && named.colour() != null) {
-                pathClass.setColor(named.colour());
+            ConceptLabel label = labels.get(given.getConcept());
+            boolean labelled = label != null && label.className() != null;
+            PathClass pathClass =
+                labelled ? label.pathClass() : PathClass.fromString(given.getName(), given.getColourRgb());
+            if (labelled && label.colour() != null) {
+                pathClass.setColor(ConceptLabel.opaque(label.colour()));
             }
             classes.put(given.getConcept(), pathClass);
         }

@@ -1,6 +1,7 @@
 package io.github.conceptseg.qupath;
 
 import java.util.ArrayList;
+import java.util.Arrays;
 import java.util.Collection;
 import java.util.LinkedHashMap;
 import java.util.List;
@@ -23,6 +24,17 @@ public final class Results {
     /** Whether ConceptSeg made it. */
     public static boolean isResult(PathObject object) {
         return object.isAnnotation() && object.getMetadata().containsKey(RUN);
+    }
+
+    /** Concepts of a result, several after merging. */
+    public static List<Integer> concepts(PathObject result) {
+        String text = result.getMetadata().getOrDefault(CONCEPT, "");
+        return text.isEmpty() ? List.of() : Arrays.stream(text.split(",")).map(Integer::valueOf).toList();
+    }
+
+    /** Dictionary of a result. */
+    public static String dictionary(PathObject result) {
+        return result.getMetadata().getOrDefault(DICTIONARY, "");
     }
 
     /** All of an image. */

@@ -24,15 +24,19 @@ public final class Segmenter {
     private final ConceptSegClient client;
     private final ImageServer<BufferedImage> server;
     private final double pixelSizeUm;
+    private final ProjectLabels labels;
 
     /**
      * A segmenter for an image.
      *
      * @param pixelSizeUm µm per full-resolution px; NaN to take the image's own
+     * @param labels the classes that people chose for concepts
      */
-    public Segmenter(ConceptSegClient client, ImageServer<BufferedImage> server, double pixelSizeUm) {
+    public Segmenter(ConceptSegClient client, ImageServer<BufferedImage> server, double pixelSizeUm,
+            ProjectLabels labels) {
         this.client = client;
         this.server = server;
+        this.labels = labels;
         this.pixelSizeUm = requirePixelSize(server, pixelSizeUm);
     }
 
@@ -71,8 +75,8 @@ public final class Segmenter {
         try (TilesAhead tiles = tiles(plan)) {
             outcome = client.segmentPixels(header, tiles, progress, cancelled);
         }
-        var names = RememberedNames.load().of(outcome.summary().getDictionary());
-        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), names));
+        var chosen = labels.of(outcome.summary().getDictionary());
+        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), chosen));
     }
 
     PlanRegionResponse plan(ParentRegion part, SegmentOptions options, BooleanSupplier cancelled) {

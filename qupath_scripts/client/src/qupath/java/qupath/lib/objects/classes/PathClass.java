@@ -6,4 +6,8 @@ public final class PathClass {
     public native Integer getColor();
 
     public native void setColor(Integer colour);
+
+    public static class StandardPathClasses {
+        public static final PathClass TUMOR = null;
+    }
 }

@@ -17,6 +17,4 @@ public final class PathObjectHierarchy {
         Object source, Collection<? extends PathObject> objects, boolean isChanging);
 
     public native void fireHierarchyChangedEvent(Object source, PathObject object);
-
-    public native void fireObjectClassificationsChangedEvent(Object source, Collection<? extends PathObject> objects);
 }

@@ -18,6 +18,8 @@ public interface ROI {
 
     double getArea();
 
+    double getScaledLength(double pixelWidth, double pixelHeight);
+
     String getRoiName();
 
     Geometry getGeometry();

@@ -4,8 +4,8 @@ import qupath.lib.objects.PathObject;
 import qupath.lib.roi.interfaces.ROI;
 
 /** What messages call an object. */
-public final class Labels {
-    private Labels() {
+public final class DisplayName {
+    private DisplayName() {
     }
 
     /** Its name if it has one, else what and where it is. */
