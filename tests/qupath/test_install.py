@@ -36,6 +36,7 @@ from conceptseg.qupath.java_preferences import (
 )
 from conceptseg.qupath.locate import find_qupath_installations
 
+BUILD_LEFTOVERS = ("shaded", "sources", "javadoc", "tests")
 SERVICE = "META-INF/services/qupath.lib.gui.extensions.QuPathExtension"
 linux_only = pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="Java keeps preferences in files on Linux")
 
@@ -180,6 +181,60 @@ def test_renamed_nested_and_half_copied_jars_of_ours_are_replaced(tmp_path, user
     assert jars == ["conceptseg-qupath-1.0.jar"]
 
 
+def test_a_jar_that_cannot_be_written_leaves_the_old_one(tmp_path, user, monkeypatch):
+    install(user, make_extension(tmp_path / "1", {}))
+    before = snapshot(user.path)
+    newer = make_extension(tmp_path / "2", {}, version="1.1")
+
+    def write_half(self, content):
+        with self.open("wb") as file:
+            file.write(content[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", write_half)
+    with pytest.raises(OutputError, match="No space left"):
+        install(user, newer)
+    monkeypatch.undo()
+    assert snapshot(user.path) == before
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])  # the same name, and another one
+def test_a_jar_that_windows_locks_is_one_clear_error_and_nothing_is_changed(tmp_path, user, monkeypatch, version):
+    install(user, make_extension(tmp_path / "1", {}))
+    before = snapshot(user.path)
+    newer = make_extension(tmp_path / "2", {"New.groovy": ""}, version=version)
+
+    def is_installed_jar(path):
+        return Path(path).name == "conceptseg-qupath-1.0.jar"
+
+    def replace(self, target, replace=Path.replace):
+        if is_installed_jar(target):
+            raise PermissionError(13, "Access is denied", str(self), None, str(target))
+        return replace(self, target)
+
+    def unlink(self, *, missing_ok=False, unlink=Path.unlink):
+        if is_installed_jar(self):
+            raise PermissionError(13, "Access is denied", str(self))
+        unlink(self, missing_ok=missing_ok)
+
+    monkeypatch.setattr(Path, "replace", replace)
+    monkeypatch.setattr(Path, "unlink", unlink)
+    with pytest.raises(OutputError, match=r"conceptseg-qupath-1\.0\.jar: a program uses it.* Close QuPath"):
+        install(user, newer)
+    with pytest.raises(OutputError, match="Close QuPath"):
+        uninstall(user)
+    monkeypatch.undo()
+    assert snapshot(user.path) == before
+
+
+def test_what_a_killed_installation_left_is_removed(tmp_path, user):
+    half = user.path / "extensions/.conceptseg-qupath-0.9.jar.a1b2c3.jar"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half")
+    install(user, make_extension(tmp_path / "jars", {}))
+    assert [path.name for path in half.parent.iterdir()] == ["conceptseg-qupath-1.0.jar"]
+
+
 def test_a_damaged_or_malicious_record_does_no_harm(tmp_path, user):
     install(user, make_extension(tmp_path / "jars", {"A.groovy": "a"}))
     victim = user.path / "scripts/victim.groovy"
@@ -201,8 +256,8 @@ def test_without_a_jar_the_message_says_how_to_get_one(tmp_path):
 def test_the_package_comes_before_the_build_and_other_jars_are_passed_over(tmp_path):
     packaged = make_jar(tmp_path / "package/conceptseg-qupath-1.0.jar", {})
     built = make_jar(tmp_path / "target/conceptseg-qupath-1.1.jar", {})
-    make_jar(tmp_path / "target/original-conceptseg-qupath-1.1.jar", {})
-    make_jar(tmp_path / "target/conceptseg-qupath-1.1-sources.jar", {}, service="none")
+    for name in ("original-conceptseg-qupath-1.1", *(f"conceptseg-qupath-1.2-{k}" for k in BUILD_LEFTOVERS)):
+        make_jar(tmp_path / f"target/{name}.jar", {})
     assert find_extension([tmp_path / "package", tmp_path / "target"]).jar == packaged
     assert find_extension([tmp_path / "missing", tmp_path / "target"]).jar == built
 

@@ -13,7 +13,8 @@ import os
 import re
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -32,7 +33,10 @@ CONFIG_NAME = "qupath.json"
 _PACKAGED_JARS = Path(__file__).parent / "extension"
 _BUILT_JARS = Path(__file__).parents[3] / "qupath_scripts/client/target"
 _SERVICE = "META-INF/services/qupath.lib.gui.extensions.QuPathExtension"
-_JAR_NAME = re.compile(r"conceptseg-qupath-(\d[^/\\]*)\.jar")
+# A version, and nothing after it that a build adds: original-*.jar, *-shaded.jar, *-sources.jar, *-javadoc.jar.
+_JAR_NAME = re.compile(r"conceptseg-qupath-(\d+(?:\.\d+)*(?:-SNAPSHOT|(?:a|b|rc|\.dev|\.post)\d+)*)\.jar")
+# What a killed installation leaves: the temporary file beside the jar.
+_TEMPORARY_NAME = re.compile(r"\.conceptseg-qupath-.*\.jar")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,15 +159,7 @@ def install(folder: UserFolder, extension: Extension) -> Report:
     extensions, scripts = folder.path / "extensions", _scripts_folder(folder.path)
     _make_folders(extensions, scripts)
 
-    jar = extensions / extension.jar.name
-    content = extension.jar.read_bytes()
-    if _checksum(jar) != _sha256(content):
-        _write(jar, content)
-        report.done.append(f"Wrote {jar}")
-    for old in _our_jars(folder.path):
-        if old != jar:
-            _remove(old)
-            report.done.append(f"Removed {old}, an older version")
+    _install_jar(extension.jar, extensions, report=report)
 
     record = _read_record(folder.path)
     for name, script in extension.scripts.items():
@@ -289,6 +285,21 @@ def server_command_problem() -> str | None:
     return None
 
 
+def _install_jar(source: Path, extensions: Path, *, report: Report) -> None:
+    """Put the jar in the place of older ones; if one of them cannot be replaced, nothing is changed."""
+    jar, content = extensions / source.name, source.read_bytes()
+    older = [path for path in _our_jars(extensions.parent) if path != jar]
+    if _checksum(jar) != _sha256(content):
+        # The older ones go once the new one lies ready: QuPath must not find two, and a full disk leaves the old one.
+        with _replacing(jar) as temporary:
+            temporary.write_bytes(content)
+            _remove_all(older)
+        report.done.append(f"Wrote {jar}")
+    else:
+        _remove_all(older)
+    report.done.extend(f"Removed {path}, an older version" for path in older)
+
+
 def _install_script(path: Path, content: bytes, *, installed: str | None, report: Report) -> str:
     """Write one script unless the user edited it; return the checksum of what is on record as ours."""
     wanted, present = _sha256(content), _checksum(path)
@@ -344,7 +355,11 @@ def _our_jars(folder: Path) -> list[Path]:
     """Our jars where QuPath looks: its extensions folder and one level below, damaged ones included."""
     extensions = folder / "extensions"
     jars = sorted([*extensions.glob("*.jar"), *extensions.glob("*/*.jar")])
-    return [jar for jar in jars if _is_ours(jar) or (_JAR_NAME.fullmatch(jar.name) and not zipfile.is_zipfile(jar))]
+    return [jar for jar in jars if _is_ours(jar) or (_is_named_ours(jar) and not zipfile.is_zipfile(jar))]
+
+
+def _is_named_ours(jar: Path) -> bool:
+    return bool(_JAR_NAME.fullmatch(jar.name) or _TEMPORARY_NAME.fullmatch(jar.name))
 
 
 def _jar_version(jar: Path) -> str:
@@ -374,20 +389,42 @@ def _write_record(folder: Path, scripts: Mapping[str, str]) -> None:
 
 
 def _write(path: Path, content: bytes) -> None:
+    with _replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
     try:
         with replacing(path) as temporary:
-            temporary.write_bytes(content)
+            yield temporary
     except OutputError as error:
-        raise OutputError(f"{error} If QuPath is running, close it first.") from error
+        cause = error.__cause__
+        if isinstance(cause, PermissionError) and cause.filename2 is not None:  # it could be written, but not renamed
+            raise _in_use(path) from error
+        raise
 
 
 def _remove(path: Path) -> None:
     try:
         path.unlink()
+    except PermissionError as error:
+        raise _in_use(path) from error
     except OSError as error:
-        raise OutputError(
-            f"Cannot remove {path}: {error.strerror or error}. If QuPath is running, close it first."
-        ) from error
+        raise OutputError(f"Cannot remove {path}: {error.strerror or error}.") from error
+
+
+def _remove_all(paths: Sequence[Path]) -> None:
+    for path in paths:
+        _remove(path)
+
+
+def _in_use(path: Path) -> OutputError:
+    """Windows locks the jar of a running QuPath."""
+    return OutputError(
+        f"Cannot replace or remove {path}: a program uses it, or you may not write there. Close QuPath, check that the "
+        "folder is yours, and run the command again."
+    )
 
 
 def _make_folders(*folders: Path) -> None:
