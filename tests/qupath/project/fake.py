@@ -1,7 +1,6 @@
 """A QuPath for tests of everything around it: it keeps the objects of an image as JSON in ``data.qpdata``."""
 
 import json
-import time
 
 import shapely
 
@@ -10,10 +9,7 @@ from conceptseg.qupath.project.entries import read_document
 
 
 class FakeBackend:
-    """Reads and writes as QuPath does: in place, in several steps, and not very fast."""
-
-    step_seconds = 0.0
-    """Time between two steps of a write."""
+    """Reads and writes as QuPath does: in place, and in several steps."""
 
     def contents(self, project):
         objects = self._objects(project)
@@ -50,14 +46,9 @@ class FakeBackend:
         self._register(project, changes.styles)
         data = self._data(project)
         data.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"objects": list(objects.values())})
-        with data.open("w") as file:
-            file.write(text[: len(text) // 2])
-            file.flush()
-            time.sleep(self.step_seconds)
-            file.write(text[len(text) // 2 :])
+        data.write_text("")
+        data.write_text(json.dumps({"objects": list(objects.values())}))
         (data.parent / "summary.json").write_text(json.dumps({"objects": len(objects)}))
-        time.sleep(self.step_seconds)
 
     def export_geojson(self, project, target):
         objects = self._objects(project)
@@ -88,12 +79,6 @@ class FakeBackend:
     def _objects(self, project):
         data = self._data(project)
         return json.loads(data.read_text())["objects"] if data.exists() else []
-
-
-class SlowBackend(FakeBackend):
-    """Takes long enough to be killed at any step."""
-
-    step_seconds = 0.02
 
 
 def make_project(folder, images=3):

@@ -36,13 +36,12 @@ def staged(project: Path, image: str, *, folder: Path) -> Iterator[Path]:
     try:
         folder.mkdir(parents=True)
         (folder / PROJECT_FILE).write_text(json.dumps(document), encoding="utf-8")
-        for part in (Path("data") / image, CLASSES):
-            source = project.parent / part
-            if source.is_dir():
-                shutil.copytree(source, folder / part)
-            elif source.is_file():
-                (folder / part).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source, folder / part)
+        # Only files: folders in there hold pictures and classifiers that scripts made, and may be large.
+        for source in (project.parent / CLASSES, *(project.parent / "data" / image).glob("*")):
+            if source.is_file():
+                copy = folder / source.relative_to(project.parent)
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, copy)
         yield folder / PROJECT_FILE
     finally:
         shutil.rmtree(folder, ignore_errors=True)
