@@ -37,6 +37,9 @@ def background = false         // segment background as well
 // µm per full-resolution pixel, where the image has none or a wrong one; null takes the image's own.
 def pixelSizeUm = null
 
+// The server reads the image's file itself, if it sees it: conceptseg serve --root FOLDER. false: QuPath sends pixels.
+def readOnServer = false
+
 // ---------- Script ----------
 
 def imageData = getCurrentImageData()
@@ -75,6 +78,8 @@ if (method in ["learned", "matched"])
     job.nConcepts(nConcepts)
 if (pixelSizeUm != null)
     job.pixelSizeUm(pixelSizeUm)
+if (readOnServer)
+    job.readOnServer(true)
 def report = job.run()
 println report
 say("Segmented ${count(report.getParents(), 'region')} of ${getCurrentImageName()} into " +

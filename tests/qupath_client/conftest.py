@@ -1,14 +1,23 @@
-"""The built jar, and a program that calls it."""
+"""The built jar, a program that calls it, servers, and an image."""
 
+import json
+import os
 import shutil
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
+import numpy as np
 import pytest
+import skimage.data
+from PIL import Image
 
 CLIENT = Path(__file__).parents[2] / "qupath_scripts" / "client"
 PROBE = Path(__file__).with_name("Probe.java")
+SHARED = Path(os.environ.get("CONCEPTSEG_SHARED_DATA") or Path(__file__).parents[3] / "shared" / "data").resolve()
+SLIDE = SHARED / "wsi" / "CMU-1-Small-Region.svs"
 
 
 @pytest.fixture(scope="session")
@@ -44,3 +53,47 @@ def probe(jar: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
         return ["java", "-cp", path, "Probe", *(str(argument) for argument in arguments)]
 
     return command
+
+
+@pytest.fixture(scope="session")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The slide of the shared data, or a picture of tissue of the same size where there is none."""
+    if SLIDE.is_file():
+        return SLIDE
+    path = tmp_path_factory.mktemp("image") / "tissue.png"
+    Image.fromarray(np.tile(skimage.data.immunohistochemistry(), (5, 5, 1))).save(path)
+    return path
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for this computer, signed by itself, and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs openssl")
+    certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    request = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    files = ["-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([*request, *names, *files, "-days", "2"], check=True, capture_output=True)
+    return certificate, key
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., dict[str, str]]]:
+    """Starts a server with these options of ``conceptseg serve``; returns what it wrote to server.json."""
+    with ExitStack() as stack:
+
+        def start(*options: object) -> dict[str, str]:
+            folder = tmp_path / "other-computer"
+            folder.mkdir()
+            environment = os.environ | {"CONCEPTSEG_CONFIG_DIR": str(folder)}
+            command = [sys.executable, "-m", "conceptseg", "serve", *map(str, options)]
+            log = stack.enter_context((folder / "log").open("wb"))
+            server = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=log, text=True)
+            stack.enter_context(server)
+            stack.callback(server.kill)
+            assert server.stdout is not None
+            assert server.stdout.readline().startswith("READY"), (folder / "log").read_text()
+            return json.loads((folder / "server.json").read_text())
+
+        yield start

@@ -339,6 +339,13 @@ class TestErrorsAreToldApart:
                 slides / "picture.png", region=Region(x=1, y=0, width=600, height=1), image_pixel_size_um=0.5
             )
 
+    def test_a_file_of_another_size_than_the_client_sees(self, server: Any, slides: Path) -> None:
+        request = segment_pb2.SegmentRegionRequest(path=str(slides / "picture.png"), image_pixel_size_um=0.5)
+        for size in ({"image_width": 601}, {"image_width": 600, "image_height": 600}):
+            request.MergeFrom(segment_pb2.SegmentRegionRequest(**size))
+            with server.stub() as stub, pytest.raises(grpc.RpcError, match="600 × 700 px on the server"):
+                list(stub.SegmentRegion(request, metadata=server.metadata))
+
     def test_paths(self, client: Client, slides: Path) -> None:
         secret = slides.parent / "secret.png"
         (slides / "link.png").symlink_to(secret)

@@ -19,6 +19,7 @@ from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths, find_dictionary
 from conceptseg.geometry.place import require_clip
+from conceptseg.imaging.reader import ImageReader
 from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.settings import Method, SegmentSettings
 from conceptseg.rpc.limits import LARGEST_MARGIN_PX, Limits
@@ -198,6 +199,17 @@ def require_pixel_size(value: float) -> float:
     if not (math.isfinite(value) and value > 0):
         raise InvalidRequestError(f"Expected a pixel size > 0 µm, got {value}.")
     return value
+
+
+def require_size(reader: ImageReader, request: segment_pb2.SegmentRegionRequest) -> None:
+    """Raise InvalidRequestError if the file is not of the size that the client knows."""
+    for wanted, found in ((request.image_width, reader.width), (request.image_height, reader.height)):
+        if wanted > 0 and wanted != found:
+            raise InvalidRequestError(
+                f"{reader.name} is {reader.width} × {reader.height} px on the server, and "
+                f"{request.image_width} × {request.image_height} px for the client: they do not see the same image. "
+                "Send the pixels (SegmentPixels)."
+            )
 
 
 def require_plausible(grid: PixelGrid, spec: EncoderSpec) -> None:

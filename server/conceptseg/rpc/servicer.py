@@ -197,6 +197,7 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
         def work(call: Call) -> tuple[SegmentationResult, bool]:
             encoder = engine.encoder(options.encoder, call)
             with open_image(path) as reader:
+                requests.require_size(reader, request)
                 source = open_region(
                     reader,
                     region=requests.region_from_proto(request.region) if request.HasField("region") else None,

@@ -185,10 +185,18 @@ class SegmentRegionRequest(_message.Message):
     REGION_FIELD_NUMBER: _builtins.int
     IMAGE_PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The image file on the server's computer; must lie under one of its --root folders."""
     image_pixel_size_um: _builtins.float
     """µm per full-resolution px. Wins over the file's own; unset to use that."""
+    image_width: _builtins.int
+    """Full-resolution px per row of the image as the client knows it; a file of another size is refused, because it
+    shows something else at the same coordinates. 0 when unknown.
+    """
+    image_height: _builtins.int
+    """Full-resolution px per column; 0 when unknown."""
     @_builtins.property
     def region(self) -> _common_pb2.Region:
         """The region; unset for the whole image."""
@@ -204,10 +212,12 @@ class SegmentRegionRequest(_message.Message):
         region: _common_pb2.Region | None = ...,
         image_pixel_size_um: _builtins.float | None = ...,
         options: _common_pb2.SegmentOptions | None = ...,
+        image_width: _builtins.int = ...,
+        image_height: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_pixel_size_um", b"image_pixel_size_um", "options", b"options", "region", b"region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_pixel_size_um", b"image_pixel_size_um", "options", b"options", "path", b"path", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_height", b"image_height", "image_pixel_size_um", b"image_pixel_size_um", "image_width", b"image_width", "options", b"options", "path", b"path", "region", b"region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_pixel_size_um: _TypeAlias = _typing.Literal["image_pixel_size_um"]  # noqa: Y015
     _WhichOneofArgType__image_pixel_size_um: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um"]  # noqa: Y015

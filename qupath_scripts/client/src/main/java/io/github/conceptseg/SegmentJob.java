@@ -5,6 +5,7 @@ import io.github.conceptseg.client.ConceptSegClient;
 import io.github.conceptseg.client.ConceptSegException;
 import io.github.conceptseg.client.ConceptSegException.Kind;
 import io.github.conceptseg.qupath.Changes;
+import io.github.conceptseg.qupath.ImageFile;
 import io.github.conceptseg.qupath.JobMonitor;
 import io.github.conceptseg.qupath.ProgressText;
 import io.github.conceptseg.qupath.ProjectLabels;
@@ -30,6 +31,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
     private final SegmentOptions.Builder options = SegmentOptions.newBuilder();
     private final Map<String, String> settings = new LinkedHashMap<>(); // as a script would write them
     private String dictionaryFile;
+    private boolean readOnServer;
     private boolean lockParent = true;
     private boolean replace = true;
     private boolean workflowStep = true;
@@ -121,6 +123,15 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         return set("pixelSizeUm", micrometres);
     }
 
+    /**
+     * Let the server read the image's file itself (false): the path must mean the same file there, below a folder
+     * that {@code conceptseg serve --root} names. The results are the same.
+     */
+    public SegmentJob readOnServer(boolean itself) {
+        readOnServer = itself;
+        return set("readOnServer", itself);
+    }
+
     /** Lock the parents (true), so that they cannot be moved away from their results. */
     public SegmentJob lockParent(boolean lock) {
         lockParent = lock;
@@ -155,6 +166,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         // What can fail here does so before a server is started in vain.
         ProjectLabels labels = ProjectLabels.ofOpenProject();
         Segmenter.requirePixelSize(imageData.getServer(), pixelSizeUm);
+        Path file = readOnServer ? ImageFile.of(imageData.getServer()) : null;
         SegmentReport report = new SegmentReport();
         Changes changes = new Changes();
         ConceptSegException failure = null;
@@ -166,7 +178,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
             for (int i = 0; i < parents.size(); i++) {
                 PathObject parent = parents.get(i);
                 try {
-                    segment(segmenter, parent, i, parents.size(), monitor, changes, report);
+                    segment(segmenter, parent, file, i, parents.size(), monitor, changes, report);
                 } catch (ConceptSegException error) {
                     if (error.isCancelled() || error.isUnavailable()) {
                         throw error;
@@ -189,11 +201,12 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         return report;
     }
 
-    private void segment(Segmenter segmenter, PathObject parent, int index, int count, JobMonitor monitor,
+    private void segment(Segmenter segmenter, PathObject parent, Path file, int index, int count, JobMonitor monitor,
             Changes changes, SegmentReport report) {
         String prefix = count == 1 ? "" : "Region " + (index + 1) + " of " + count + ": ";
-        Segmenter.Segmented segmented = segmenter.segment(parent, options.build(), progress -> monitor.progress(
-            (index + ProgressText.fraction(progress)) / count, prefix + ProgressText.words(progress)), monitor::cancelled);
+        Segmenter.Segmented segmented = segmenter.segment(parent, file, options.build(),
+            progress -> monitor.progress((index + ProgressText.fraction(progress)) / count,
+                prefix + ProgressText.words(progress)), monitor::cancelled);
         if (replace) {
             changes.remove(Results.in(parent));
         }

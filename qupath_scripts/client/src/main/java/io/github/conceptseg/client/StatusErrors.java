@@ -35,7 +35,8 @@ final class StatusErrors {
         String error = trailers == null ? null : trailers.get(ERROR);
         String requestId = trailers == null ? null : trailers.get(REQUEST_ID);
         Kind kind = error == null ? byCode(status.getCode()) : BY_NAME.getOrDefault(error, byCode(status.getCode()));
-        String message = error == null ? sentence(status, server) : status.getDescription();
+        String message = kind == Kind.AUTHENTICATION ? wrongToken(server)
+            : error == null ? sentence(status, server) : status.getDescription();
         return new ConceptSegException(kind, message, orEmpty(error), orEmpty(requestId), failure);
     }
 
@@ -51,6 +52,12 @@ final class StatusErrors {
             case INVALID_ARGUMENT, FAILED_PRECONDITION, PERMISSION_DENIED, OUT_OF_RANGE, NOT_FOUND -> Kind.BAD_REQUEST;
             default -> Kind.INTERNAL;
         };
+    }
+
+    /** The server speaks of metadata here, which no user of QuPath has ever seen. */
+    private static String wrongToken(ServerAddress server) {
+        return "The ConceptSeg server at " + server + " does not accept the token. It makes a new one with every start: "
+            + "copy that from its server.json to Edit > Preferences > ConceptSeg, or to CONCEPTSEG_TOKEN.";
     }
 
     /** For what the server did not say itself. */

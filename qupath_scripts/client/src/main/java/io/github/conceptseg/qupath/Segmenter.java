@@ -11,7 +11,9 @@ import io.github.conceptseg.v1.PlannedTile;
 import io.github.conceptseg.v1.Progress;
 import io.github.conceptseg.v1.SegmentOptions;
 import io.github.conceptseg.v1.SegmentPixelsHeader;
+import io.github.conceptseg.v1.SegmentRegionRequest;
 import java.awt.image.BufferedImage;
+import java.nio.file.Path;
 import java.util.List;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
@@ -63,20 +65,45 @@ public final class Segmenter {
         return calibration.getAveragedPixelSizeMicrons();
     }
 
-    /** Segment a parent; the image's objects stay as they are. */
-    public Segmented segment(PathObject parent, SegmentOptions wanted, Consumer<Progress> progress,
+    /**
+     * Segment a parent; the image's objects stay as they are.
+     *
+     * @param file of the image, which the server reads itself; null to send it the pixels
+     */
+    public Segmented segment(PathObject parent, Path file, SegmentOptions wanted, Consumer<Progress> progress,
             BooleanSupplier cancelled) {
         ParentRegion part = ParentRegion.of(parent, server);
         SegmentOptions options = wanted.toBuilder().setClipWkb(part.clip()).build();
+        SegmentOutcome outcome = file == null ? sendPixels(part, options, progress, cancelled)
+            : client.segmentRegion(regionOfFile(file, part, options), progress, cancelled);
+        var chosen = labels.of(outcome.summary().getDictionary());
+        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), chosen));
+    }
+
+    private SegmentOutcome sendPixels(ParentRegion part, SegmentOptions options, Consumer<Progress> progress,
+            BooleanSupplier cancelled) {
         PlanRegionResponse plan = plan(part, options, cancelled);
         SegmentPixelsHeader header =
             SegmentPixelsHeader.newBuilder().setPixels(pixelsHeader(plan)).setOptions(options).build();
-        SegmentOutcome outcome;
         try (TilesAhead tiles = tiles(plan)) {
-            outcome = client.segmentPixels(header, tiles, progress, cancelled);
+            return client.segmentPixels(header, tiles, progress, cancelled);
         }
-        var chosen = labels.of(outcome.summary().getDictionary());
-        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), chosen));
+    }
+
+    private SegmentRegionRequest regionOfFile(Path file, ParentRegion part, SegmentOptions options) {
+        if (part.plane().getZ() != 0 || part.plane().getT() != 0) {
+            throw new ConceptSegException(ConceptSegException.Kind.BAD_REQUEST, part.label() + " lies in z-slice "
+                + part.plane().getZ() + ", time point " + part.plane().getT() + "; the server reads only the first of "
+                + "both. Leave .readOnServer(true) out, and QuPath sends the pixels.");
+        }
+        return SegmentRegionRequest.newBuilder()
+            .setPath(file.toString())
+            .setRegion(part.region())
+            .setImagePixelSizeUm(pixelSizeUm)
+            .setImageWidth(server.getWidth())
+            .setImageHeight(server.getHeight())
+            .setOptions(options)
+            .build();
     }
 
     PlanRegionResponse plan(ParentRegion part, SegmentOptions options, BooleanSupplier cancelled) {

@@ -13,11 +13,13 @@ import java.util.function.Supplier;
 
 /** Finds a server that answers, or starts one; one client is shared by all jobs of this process. */
 public final class ServerLifecycle {
-    private static final double ANSWER_SECONDS = 5;
+    /** A server that is busy, or on a busy computer, takes a while; one that is gone refuses at once. */
+    private static final double ANSWER_SECONDS = 30;
     private static final long START_SECONDS = 180;
 
     private static Supplier<Optional<ServerAddress>> configured = ServerLifecycle::fromEnvironment;
     private static ConceptSegClient client;
+    private static boolean clientIsNamed; // the user named its server
     private static OwnServer own;
 
     private ServerLifecycle() {
@@ -44,6 +46,10 @@ public final class ServerLifecycle {
      */
     public static synchronized ConceptSegClient client(Consumer<String> status, BooleanSupplier cancelled) {
         Optional<ServerAddress> named = configured.get();
+        if (named.isEmpty() && clientIsNamed) {
+            forget(); // the user wants that server no longer
+        }
+        clientIsNamed = named.isPresent();
         if (named.isPresent()) {
             return use(named.get());
         }

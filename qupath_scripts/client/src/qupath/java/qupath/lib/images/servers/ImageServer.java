@@ -22,6 +22,10 @@ public interface ImageServer<T> extends AutoCloseable {
         throw new AssertionError();
     }
 
+    default ImageServerBuilder.ServerBuilder<T> getBuilder() {
+        throw new AssertionError();
+    }
+
     default T readRegion(RegionRequest request) throws IOException {
         throw new AssertionError();
     }
