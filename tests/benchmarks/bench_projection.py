@@ -29,12 +29,12 @@ def measure() -> Iterator[dict[str, Any]]:
     pixels, source = tissue(1024, 1024)
     with threadpool_limits(2):
         torch.set_num_threads(2)
+        yield _upsampling(pixels, source=source)
         for encoder in ("default", "resnet50"):
             features = load_encoder(encoder, device="cpu", random_weights=encoder != "default").encode(pixels[None])
             tokens = features.reshape(-1, features.shape[3]).numpy()
             for k in KS:
                 yield _projection(encoder, tokens, k=k, source=source)
-        yield _upsampling(pixels, source=source)
 
 
 def _dictionary(tokens: np.ndarray, k: int) -> np.ndarray:

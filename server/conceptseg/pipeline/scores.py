@@ -66,7 +66,8 @@ def count_pixels(labels: Mask, mask: Mask, *, n_labels: int, n_classes: int, ign
     if classes.size and not 0 <= classes.min() <= classes.max() < n_classes:
         raise InvalidRequestError(f"Expected classes 0 to {n_classes - 1} in a mask, got {classes.max()}.")
     joint = labels[counted].astype(np.int64) * n_classes + classes
-    return np.bincount(joint, minlength=n_labels * n_classes).reshape(n_labels, n_classes)
+    counts: NDArray[np.int64] = np.bincount(joint, minlength=n_labels * n_classes).astype(np.int64)
+    return counts.reshape(n_labels, n_classes)
 
 
 def majority_classes(pixels: NDArray[np.int64]) -> NDArray[np.intp]:
