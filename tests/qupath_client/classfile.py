@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 _INTERFACE = 0x0200
-_STATIC = 0x0008
+STATIC = 0x0008
+ABSTRACT = 0x0400
+SYNTHETIC = 0x1000
 _SIZES = {3: 4, 4: 4, 5: 8, 6: 8, 7: 2, 8: 2, 9: 4, 10: 4, 11: 4, 12: 4, 15: 3, 16: 2, 17: 4, 18: 4, 19: 2, 20: 2}
 
 
@@ -21,7 +23,7 @@ class ClassFile:
     name: str
     is_interface: bool
     parents: tuple[str, ...]
-    members: dict[tuple[str, str], bool]  # (name, descriptor) -> static
+    members: dict[tuple[str, str], int]  # (name, descriptor) -> access flags
     references: frozenset[Reference]
 
 
@@ -39,14 +41,14 @@ def read(data: bytes) -> ClassFile:
     at += 8
     interfaces = struct.unpack_from(f">{n_interfaces}H", data, at)
     at += 2 * n_interfaces
-    members: dict[tuple[str, str], bool] = {}
+    members: dict[tuple[str, str], int] = {}
     for _ in ("fields", "methods"):
         (count,) = struct.unpack_from(">H", data, at)
         at += 2
         for _ in range(count):
             flags, name, descriptor, n_attributes = struct.unpack_from(">HHHH", data, at)
             at += 8
-            members[text(name), text(descriptor)] = bool(flags & _STATIC)
+            members[text(name), text(descriptor)] = flags
             for _ in range(n_attributes):
                 at += 6 + struct.unpack_from(">I", data, at + 2)[0]
     references = set()
