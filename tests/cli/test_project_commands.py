@@ -182,7 +182,7 @@ def test_the_table_adds_up(project, tmp_path, capsys):
 
 
 @pytest.mark.qupath
-def test_missing_and_corrupt_slides_fail_alone_and_moved_ones_are_found(project, slides, tmp_path, capsys):
+def test_moved_slides_are_found_a_corrupt_one_fails_alone_and_is_done_on_resuming(project, slides, tmp_path, capsys):
     moved = shutil.copytree(slides, tmp_path / "moved")
     code, out, _ = run("annotate", project, "--rebase", slides, moved, "--dry-run", capsys=capsys)
     assert code == 0
@@ -196,6 +196,10 @@ def test_missing_and_corrupt_slides_fail_alone_and_moved_ones_are_found(project,
     after = exported(project, tmp_path / "after", capsys)
     assert after["a.png-1.geojson"] == before["a.png-1.geojson"]
     assert os.fspath(moved) in project.read_text()
+    shutil.copy(slides / "a.png", moved)
+    code, out, _ = run("annotate", project, *CALIBRATED, "--resume", "--json", capsys=capsys)
+    finished = {event["image"]: event["state"] for event in events(out) if event["event"] == "finished"}
+    assert (code, finished) == (0, {"a.png": "done", "b.png": "resumed"})
 
 
 def test_wrong_usage_and_missing_projects_are_said_clearly(tmp_path, capsys):
