@@ -66,8 +66,7 @@ def count_pixels(labels: Mask, mask: Mask, *, n_labels: int, n_classes: int, ign
     if classes.size and not 0 <= classes.min() <= classes.max() < n_classes:
         raise InvalidRequestError(f"Expected classes 0 to {n_classes - 1} in a mask, got {classes.max()}.")
     joint = labels[counted].astype(np.int64) * n_classes + classes
-    counts: NDArray[np.int64] = np.bincount(joint, minlength=n_labels * n_classes).astype(np.int64)
-    return counts.reshape(n_labels, n_classes)
+    return np.bincount(joint, minlength=n_labels * n_classes).reshape(n_labels, n_classes).astype(np.int64)
 
 
 def majority_classes(pixels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -76,7 +75,7 @@ def majority_classes(pixels: NDArray[np.int64]) -> NDArray[np.intp]:
     Args:
         pixels: (n_labels, n_classes) from `count_pixels`, summed over the images to learn from.
     """
-    classes = pixels.argmax(axis=1)
+    classes: NDArray[np.intp] = pixels.argmax(axis=1)
     classes[pixels.sum(axis=1) == 0] = pixels.sum(axis=0).argmax()
     return classes
 
