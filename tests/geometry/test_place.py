@@ -99,7 +99,8 @@ def test_cutting_keeps_a_valid_coverage_of_the_same_areas(data, seed, scale, tol
     length = shapely.length(shapely.intersection(whole, clip)).sum() + clip.length
     assert np.abs(found - expected).sum() <= 0.25 * length + shapely.get_num_geometries(clip) * 4
     if polygons.size:
-        assert shapely.union_all(polygons).difference(clip.buffer(0.4)).area == 0
+        # The clip is rounded, and noded with what it cuts: half a px, and the corners that `buffer` cuts off.
+        assert shapely.union_all(polygons).difference(clip.buffer(0.6)).area == 0
 
 
 @settings(deadline=None, max_examples=50)

@@ -68,12 +68,15 @@ def local(source: RegionSource, encoder: Encoder, **others: Any) -> Segmentation
 
 
 def pixel_messages(
-    source: RegionSource, window: common_pb2.OutputRect, *, order: Callable[[list], object] = lambda tiles: None
+    source: RegionSource,
+    window: common_pb2.OutputRect,
+    *,
+    order: Callable[[list], object] = lambda tiles: None,
+    tile_px: int | None = None,
 ) -> Iterator[segment_pb2.SegmentPixelsRequest]:
     pixels = segment_pb2.PixelsHeader(image_name="picture", grid=convert.grid_to_proto(source.grid), window=window)
-    yield segment_pb2.SegmentPixelsRequest(
-        header=segment_pb2.SegmentPixelsHeader(pixels=pixels, options={"run_id": "run", "want_label_map": True})
-    )
+    options = common_pb2.SegmentOptions(run_id="run", want_label_map=True, settings={"tile_px": tile_px})
+    yield segment_pb2.SegmentPixelsRequest(header=segment_pb2.SegmentPixelsHeader(pixels=pixels, options=options))
     tiles = [
         small
         for large in tiles_to_send(convert.rect_from_proto(window))
@@ -263,7 +266,7 @@ class TestProgress:
         window = client.plan(catalogue_pb2.PlanRegionRequest(grid=convert.grid_to_proto(source.grid))).window
         arrivals, stages = [time.monotonic()], []
         with server.stub() as stub:
-            for event in stub.SegmentPixels(pixel_messages(source, window), metadata=server.metadata):
+            for event in stub.SegmentPixels(pixel_messages(source, window, tile_px=1024), metadata=server.metadata):
                 if event.WhichOneof("event") == "progress":
                     stages.append(event.progress)
                     arrivals.append(time.monotonic())

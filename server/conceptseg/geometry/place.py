@@ -31,10 +31,11 @@ def concept_polygons(
     """Polygons of ``coverage`` in full-resolution px of the image, cut to ``clip``.
 
     The result is again a valid coverage. All coordinates are multiples of `COORDINATE_STEP_PX` (finer for
-    grids with less than 1 full-resolution px per output px), which moves outlines by at most 0.18 px, the
-    clip's as well. Polygons inside the clip are left as they are; those it cuts are noded together with it on
-    that lattice (snap rounding, Hobby 1999), so neighbours get the same vertices on the clip's boundary;
-    those outside are dropped, and pieces below 1 px² go to the neighbouring piece.
+    grids with less than 1 full-resolution px per output px), which moves outlines by at most 0.18 px; those of
+    the clip, rounded before they are noded, mostly by less than 0.36 px and rarely by half a px. Polygons
+    inside the clip are left as they are; those it cuts are noded together with it on that lattice (snap
+    rounding, Hobby 1999), so neighbours get the same vertices on the clip's boundary; those outside are
+    dropped, and pieces below 1 px² go to the neighbouring piece.
 
     Args:
         coverage: Polygons in pixel corners of the label map.
