@@ -19,9 +19,10 @@ demo: .venv/installed
 	if [ -f $(SHARED_SLIDE) ]; then $(BIN)/conceptseg segment $(SHARED_SLIDE) --k 16 -o build/demo/slide.geojson --overlay build/demo/slide-overlay.png --summary build/demo/slide.json; fi
 	@echo "Results are in build/demo: drag a .geojson onto the image in QuPath, or look at the overlays."
 
-# The extension and its scripts have tests of their own: they build the jar with Maven and start QuPath many times.
+# The extension and its scripts have tests of their own, which build the jar with Maven; those in QuPath start it many times.
 QUPATH_SIDE := tests/qupath_client tests/qupath_scripts
 test: .venv/installed
+	$(BIN)/pytest $(QUPATH_SIDE) -m "not qupath"
 	$(BIN)/pytest $(QUPATH_SIDE:%=--ignore=%)
 
 test-qupath: .venv/installed
