@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
-from conceptseg.cli.options import FILE, encoder_options
+from conceptseg.cli.options import FILE, concept_options, encoder_options
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
 from conceptseg.domain.progress import Progress, ReportProgress, report_nothing
@@ -27,7 +27,7 @@ from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
 from conceptseg.pipeline.segment import segment as segment_region
-from conceptseg.pipeline.settings import METHODS, Method, SegmentSettings
+from conceptseg.pipeline.settings import Method, SegmentSettings
 from conceptseg.qupath.batch import Job, Outcome, SegmentRegion, open_slide
 from conceptseg.qupath.batch import annotate as annotate_images
 from conceptseg.qupath.project.entries import (
@@ -57,13 +57,7 @@ _DEFAULTS = SegmentSettings()
 @click.option("--tissue", "area", flag_value="tissue", default=True, help="All tissue of the image. [default]")
 @click.option("--whole-image", "area", flag_value="whole", help="The whole image with its background.")
 @encoder_options
-@click.option("--dictionary", help="Name (`conceptseg concepts list`) or file of a concept dictionary.")
-@click.option("--k", type=int, help="Number of concepts: of the shipped dictionary, or to learn. [default: 16 or 8]")
-@click.option("--method", type=click.Choice(METHODS), default=_DEFAULTS.method, show_default=True)
-@click.option("--min-area-um2", type=float, default=_DEFAULTS.min_area_um2, show_default=True, help="µm².")
-@click.option("--min-hole-area-um2", type=float, default=_DEFAULTS.min_hole_area_um2, show_default=True, help="µm².")
-@click.option("--tolerance-px", type=float, default=_DEFAULTS.tolerance_px, show_default=True, help="See `segment`.")
-@click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn.")
+@concept_options
 @click.option(
     "--rerun",
     type=click.Choice(RERUNS),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from conceptseg.domain.region import Region
+from conceptseg.pipeline.settings import METHODS, SegmentSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path)
+_DEFAULTS = SegmentSettings()
 
 
 class RegionType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
@@ -33,17 +36,41 @@ class RegionType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
 
 def encoder_options(command: _Command) -> _Command:
     """``--encoder --weights --device --pixel-size-um``."""
-    for option in reversed(
-        [
-            click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`."),
-            click.option("--weights", type=FILE, help="Local checkpoint of the encoder."),
-            click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
-            click.option(
-                "--pixel-size-um",
-                type=float,
-                help="µm per full-resolution pixel of the image, where its file does not say (or says it wrong).",
-            ),
-        ]
-    ):
+    return _with(
+        command,
+        click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`."),
+        click.option("--weights", type=FILE, help="Local checkpoint of the encoder."),
+        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        click.option(
+            "--pixel-size-um",
+            type=float,
+            help="µm per full-resolution pixel of the image, where its file does not say (or says it wrong).",
+        ),
+    )
+
+
+def concept_options(command: _Command) -> _Command:
+    """``--dictionary --k --method --min-area-um2 --min-hole-area-um2 --tolerance-px --seed``."""
+    number = partial(click.option, type=float, show_default=True)
+    return _with(
+        command,
+        click.option("--dictionary", help="Name (`conceptseg concepts list`) or file of a concept dictionary."),
+        click.option(
+            "--k", type=int, help="Number of concepts: of the shipped dictionary, or to learn. [default: 16 or 8]"
+        ),
+        click.option("--method", type=click.Choice(METHODS), default=_DEFAULTS.method, show_default=True),
+        number("--min-area-um2", default=_DEFAULTS.min_area_um2, help="µm²."),
+        number("--min-hole-area-um2", default=_DEFAULTS.min_hole_area_um2, help="µm²."),
+        number(
+            "--tolerance-px",
+            default=_DEFAULTS.tolerance_px,
+            help="Simplification of outlines in analysed pixels; 0 keeps the exact pixel outline.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn."),
+    )
+
+
+def _with(command: _Command, *options: Callable[[_Command], _Command]) -> _Command:
+    for option in reversed(options):
         command = option(command)
     return command

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from shapely import MultiPolygon, Polygon
 
-from conceptseg.cli.options import FILE, RegionType, encoder_options
+from conceptseg.cli.options import FILE, RegionType, concept_options, encoder_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError, OutputError, RegionError
 from conceptseg.domain.region import Region
@@ -24,7 +24,7 @@ from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import open_region, thumbnail
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment as run_segment
-from conceptseg.pipeline.settings import METHODS, Method, SegmentSettings
+from conceptseg.pipeline.settings import Method, SegmentSettings
 from conceptseg.qupath.geojson import read_geojson_roi, write_geojson
 from conceptseg.report.labelmap import write_label_map
 from conceptseg.report.overlay import write_overlay
@@ -42,21 +42,9 @@ _DEFAULTS = SegmentSettings()
 @click.option("--region", type=RegionType(), help="Part of the image, in full-resolution px; default: all of it.")
 @click.option("--roi", type=FILE, help="GeoJSON outline (QuPath export): only what lies inside is segmented.")
 @encoder_options
-@click.option("--dictionary", help="Name (`conceptseg concepts list`) or file of a concept dictionary.")
-@click.option("--k", type=int, help="Number of concepts: of the shipped dictionary, or to learn. [default: 16 or 8]")
-@click.option("--method", type=click.Choice(METHODS), default=_DEFAULTS.method, show_default=True)
-@click.option("--min-area-um2", type=float, default=_DEFAULTS.min_area_um2, show_default=True, help="µm².")
-@click.option("--min-hole-area-um2", type=float, default=_DEFAULTS.min_hole_area_um2, show_default=True, help="µm².")
-@click.option(
-    "--tolerance-px",
-    type=float,
-    default=_DEFAULTS.tolerance_px,
-    show_default=True,
-    help="Simplification of outlines in analysed pixels; 0 keeps the exact pixel outline.",
-)
+@concept_options
 @click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
 @click.option("--whole-region", is_flag=True, help="Segment the background as well.")
-@click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn.")
 @click.option("--server", metavar="ENDPOINT", help="Run on a server: host:port, or `auto` for the one on this machine.")
 @click.option("--token", envvar="CONCEPTSEG_TOKEN", help="Token of that server, if it is not on this machine.")
 @click.option("--tls-certificate", type=FILE, help="Certificate (PEM) of a server on another machine.")
@@ -178,16 +166,14 @@ def _report(result: SegmentationResult, written: list[Path], *, seconds: float) 
 def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageReader) -> Region:
     """The part of the image, or of ``region``, that holds ``clip``."""
     whole = region or Region(x=0, y=0, width=reader.width, height=reader.height)
-    left, top, right, bottom = clip.bounds
-    x, y = max(whole.x, math.floor(left)), max(whole.y, math.floor(top))
-    width = min(whole.x + whole.width, math.ceil(right)) - x
-    height = min(whole.y + whole.height, math.ceil(bottom)) - y
-    if width < 1 or height < 1:
+    around = whole.around(clip.bounds)
+    if around is None:
+        left, top, right, bottom = clip.bounds
         raise RegionError(
             f"The outline given with --roi (x {left:g} to {right:g}, y {top:g} to {bottom:g} px) lies outside "
             f"the region {whole} of {reader.name}. Export it from QuPath for this very image."
         )
-    return Region(x=x, y=y, width=width, height=height)
+    return around
 
 
 def _require_writable(**paths: Path | None) -> None:

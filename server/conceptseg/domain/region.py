@@ -35,6 +35,18 @@ class Region:
     def __str__(self) -> str:
         return f"{self.x},{self.y},{self.width},{self.height}"
 
+    def around(self, bounds: tuple[float, float, float, float]) -> Region | None:
+        """The smallest part of this region that holds what lies in it of a shape; None if nothing does.
+
+        Args:
+            bounds: Left, top, right and bottom of the shape in full-resolution px.
+        """
+        left, top, right, bottom = bounds
+        x, y = max(self.x, math.floor(left)), max(self.y, math.floor(top))
+        width = min(self.x + self.width, math.ceil(right)) - x
+        height = min(self.y + self.height, math.ceil(bottom)) - y
+        return Region(x=x, y=y, width=width, height=height, z=self.z, t=self.t) if min(width, height) > 0 else None
+
     def require_inside(self, width: int, height: int, *, of: str) -> None:
         """Raise RegionError unless the region lies inside an image of ``width`` × ``height`` px named ``of``."""
         if self.x < 0 or self.y < 0 or self.x + self.width > width or self.y + self.height > height:

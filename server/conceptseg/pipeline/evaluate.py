@@ -59,14 +59,15 @@ def label_image(
     source: PixelSource, *, encoder: Encoder, dictionary: ConceptDictionary, method: EvaluatedMethod
 ) -> Labelled:
     """Label an image with a method; raises what `segment` raises."""
-    bare = SegmentSettings(
-        method="projection" if method == "default" else method,
-        n_concepts=dictionary.n_concepts,
-        whole_region=True,
-        min_area_um2=0,
-        min_hole_area_um2=0,
-    )
-    settings = SegmentSettings() if method == "default" else bare
+    settings = SegmentSettings()
+    if method != "default":
+        settings = SegmentSettings(
+            method=method,
+            n_concepts=dictionary.n_concepts,
+            whole_region=True,
+            min_area_um2=0,
+            min_hole_area_um2=0,
+        )
     result = segment(source, encoder=encoder, dictionary=dictionary, settings=settings)
     return Labelled(labels=result.label_map.labels, seconds=sum(result.seconds[stage] for stage in _STAGES))
 

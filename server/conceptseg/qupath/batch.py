@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -22,7 +21,7 @@ from conceptseg.qupath.project.contents import Area, Changes, ClassStyle, ImageC
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.results import Drawn, results_of
-from conceptseg.qupath.project.targets import Rerun, Target, choose_targets
+from conceptseg.qupath.project.targets import Rerun, choose_targets
 from conceptseg.qupath.writer_process import WriterDiedError
 
 State = Literal["done", "skipped", "resumed", "empty", "failed"]
@@ -198,7 +197,8 @@ def _annotate_image(
         drawn: list[Drawn] = []
         styles: dict[str, ClassStyle] = {}
         for target in targets:
-            found = segment(_source(reader, entry, target, job), clip=_clip(target, entry), progress=progress)
+            clip = _shape(target.area, entry) if target.area else None
+            found = segment(_source(reader, entry, target.area, clip, job), clip=clip, progress=progress)
             new, used = results_of(
                 found,
                 run=run,
@@ -225,8 +225,10 @@ def _annotate_image(
     )
 
 
-def _source(reader: ImageReader, entry: ImageEntry, target: Target, job: Job) -> PixelSource:
-    region = _bounds(_shape(target.area, entry), target.area, reader, entry) if target.area else None
+def _source(
+    reader: ImageReader, entry: ImageEntry, area: Area | None, clip: Polygon | MultiPolygon | None, job: Job
+) -> PixelSource:
+    region = _bounds(clip, area, reader, entry) if area and clip else None
     # QuPath lets people correct a slide's calibration: what they set there wins over the file.
     return open_region(
         reader,
@@ -234,10 +236,6 @@ def _source(reader: ImageReader, entry: ImageEntry, target: Target, job: Job) ->
         pixel_size_um=job.pixel_size_um,
         image_pixel_size_um=job.image_pixel_size_um or entry.pixel_size_um,
     )
-
-
-def _clip(target: Target, entry: ImageEntry) -> Polygon | MultiPolygon | None:
-    return _shape(target.area, entry) if target.area else None
 
 
 def _shape(area: Area, entry: ImageEntry) -> Polygon | MultiPolygon:
@@ -249,12 +247,12 @@ def _shape(area: Area, entry: ImageEntry) -> Polygon | MultiPolygon:
 
 def _bounds(shape: Polygon | MultiPolygon, area: Area, reader: ImageReader, entry: ImageEntry) -> Region:
     """The part of the image that holds a shape."""
-    left, top, right, bottom = shape.bounds
-    x, y = max(0, math.floor(left)), max(0, math.floor(top))
-    width, height = min(reader.width, math.ceil(right)) - x, min(reader.height, math.ceil(bottom)) - y
-    if width < 1 or height < 1:
+    whole = Region(x=0, y=0, width=reader.width, height=reader.height, z=area.z, t=area.t)
+    around = whole.around(shape.bounds)
+    if around is None:
+        left, top, right, bottom = shape.bounds
         raise RegionError(
             f"{entry.name}: the annotation {area.identifier} (x {left:g} to {right:g}, y {top:g} to {bottom:g} px) "
             "lies outside the image. Move or delete it in QuPath."
         )
-    return Region(x=x, y=y, width=width, height=height, z=area.z, t=area.t)
+    return around
