@@ -88,8 +88,11 @@ def test_a_click_segments_cancel_and_undo_take_it_back_and_the_server_ends_with_
     # A second run, cancelled in its progress dialog, changes nothing.
     window.wait_for(f"!({RUNNING})")
     window.menu(*SEGMENT)
+    window.wait_for(RUNNING)
+    server_process(environment).suspend()  # or it may be done before the mouse is there
     window.click("Cancel")
     window.wait_for(f"!({RUNNING})")
+    server_process(environment).resume()
     assert "Cancelled. Nothing was changed." in window.log.read_text()
     assert window.ask(STATE) == segmented
 
