@@ -1,17 +1,23 @@
-"""How long QuPath takes to show many polygons, from the server's summary until the window is at rest again.
+"""How long QuPath takes to show many polygons, and what it adds to the segmentation itself.
 
 Run by hand on a machine with QuPath, Xvfb, openbox and xdotool; the jar must be built (``make jar``):
 
-    python tests/benchmarks/bench_qupath.py
+    python tests/benchmarks/bench_qupath.py --image SLIDE
 
-A server of its own speaks the real protocol and sends outlines of 30 vertices; the real extension makes annotations
-of them in the real window. QuPath paints annotations on its JavaFX thread, so they are on the screen when that thread
-was kept busy for the last time.
+The overhead is the time of a script's ``ConceptSeg.segment(..).wholeImage().run()`` (QuPath reads the pixels, sends
+them, makes annotations and adds them) over that of the same segmentation of pixels in memory, without QuPath.
+
+Many polygons count from the server's summary until the window is at rest again. A server of its own speaks the real
+protocol and sends outlines of 30 vertices; the real extension makes annotations of them in the real window. QuPath
+paints annotations on its JavaFX thread, so they are on the screen when that thread was kept busy for the last time.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
+import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,8 +28,15 @@ from pathlib import Path
 import grpc
 import numpy as np
 import shapely
+from common import time_in_turn
 
 from conceptseg.domain.classes import default_classes
+from conceptseg.encoders.load import load_encoder
+from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.array_reader import ArrayReader
+from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.source import open_region
+from conceptseg.pipeline.segment import segment
 from conceptseg.qupath.install import find_extension
 from conceptseg.qupath.locate import find_qupath_installations
 from conceptseg.rpc.servicer import PROTOCOL_REVISION
@@ -36,6 +49,16 @@ CONCEPTS = 16
 VERTICES = 30
 BATCH = 800
 AT_REST_SECONDS = 4
+RUNS = 5
+SEGMENT = f"""
+import io.github.conceptseg.ConceptSeg
+def imageData = getCurrentImageData()
+{RUNS + 1}.times {{
+    def started = System.nanoTime()
+    ConceptSeg.segment(imageData).wholeImage().run()
+    println "RUN " + (System.nanoTime() - started) / 1e9
+}}
+"""
 
 
 class ManyPolygons(service_pb2_grpc.SegmentationServiceServicer):
@@ -128,6 +151,30 @@ def measure(installation: object, jar: Path, count: int, image: Path, screenshot
     }
 
 
+def segment_in_memory(image: Path) -> float:
+    """Median seconds of the segmentation alone: pixels at full resolution are there already."""
+    encoder, dictionary = load_encoder("default"), find_dictionary(encoder="default", name=None, k=None)
+    with open_image(image) as reader:
+        pixels = reader.read(x=0, y=0, width=reader.width, height=reader.height, scale_x=1, scale_y=1)
+        array = ArrayReader(pixels, name=image.name, pixel_size_um=reader.pixel_size_um)
+    source = open_region(array, region=None, pixel_size_um=encoder.spec.pixel_size_um)
+    (seconds,) = time_in_turn([lambda: segment(source, encoder=encoder, dictionary=dictionary)], runs=RUNS)
+    return statistics.median(seconds)
+
+
+def segment_in_qupath(installation: object, jar: Path, image: Path) -> float:
+    """Median seconds of a script that segments the whole image; QuPath has a server of its own."""
+    with tempfile.TemporaryDirectory() as name:
+        environment = isolated(Path(name))
+        install_extension(jar, environment)
+        script = Path(name) / "segment.groovy"
+        script.write_text(SEGMENT, encoding="utf-8")
+        command = [installation.launcher, "script", "-i", image, script]
+        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
+    seconds = [float(line.split("RUN ")[1]) for line in done.stdout.splitlines() if "RUN " in line]
+    return statistics.median(seconds[1:])
+
+
 def main() -> None:
     """Measure every QuPath that is found."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -135,9 +182,14 @@ def main() -> None:
     parser.add_argument("--polygons", type=int, default=20_000)
     parser.add_argument("--screenshot", type=Path, help="Keep a picture of the screen (needs ImageMagick).")
     arguments = parser.parse_args()
-    jar = find_extension().jar
+    jar, image = find_extension().jar, arguments.image.resolve()
     for installation in find_qupath_installations():
-        seconds = measure(installation, jar, arguments.polygons, arguments.image.resolve(), arguments.screenshot)
+        inside, alone = segment_in_qupath(installation, jar, image), segment_in_memory(image)
+        print(
+            f"QuPath {installation.version}: {inside:.2f} s, in memory {alone:.2f} s, {inside / alone - 1:+.0%}",
+            flush=True,
+        )
+        seconds = measure(installation, jar, arguments.polygons, image, arguments.screenshot)
         told = ", ".join(f"{step} after {value:.1f} s" for step, value in seconds.items())
         print(f"QuPath {installation.version}: {arguments.polygons} polygons {told}", flush=True)
 
