@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -38,7 +38,7 @@ from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import open_region
 from conceptseg.pipeline.segment import segment
 from conceptseg.qupath.install import find_extension
-from conceptseg.qupath.locate import find_qupath_installations
+from conceptseg.qupath.locate import QuPathInstallation, find_qupath_installations
 from conceptseg.rpc.servicer import PROTOCOL_REVISION
 from conceptseg.v1 import catalogue_pb2, common_pb2, segment_pb2, service_pb2_grpc
 
@@ -49,14 +49,15 @@ CONCEPTS = 16
 VERTICES = 30
 BATCH = 800
 AT_REST_SECONDS = 4
-RUNS = 5
+RUNS = 9
 SEGMENT = f"""
 import io.github.conceptseg.ConceptSeg
 def imageData = getCurrentImageData()
-{RUNS + 1}.times {{
+{RUNS + 2}.times {{
     def started = System.nanoTime()
     ConceptSeg.segment(imageData).wholeImage().run()
     println "RUN " + (System.nanoTime() - started) / 1e9
+    System.in.read()
 }}
 """
 
@@ -114,7 +115,9 @@ class ManyPolygons(service_pb2_grpc.SegmentationServiceServicer):
         return shapely.polygons(points)
 
 
-def measure(installation: object, jar: Path, count: int, image: Path, screenshot: Path | None) -> dict[str, float]:
+def measure(
+    installation: QuPathInstallation, jar: Path, count: int, image: Path, screenshot: Path | None
+) -> dict[str, float]:
     """Seconds after the server's summary until all objects are there, and until they are drawn."""
     server = grpc.server(ThreadPoolExecutor(8))
     polygons = ManyPolygons(count)
@@ -151,28 +154,34 @@ def measure(installation: object, jar: Path, count: int, image: Path, screenshot
     }
 
 
-def segment_in_memory(image: Path) -> float:
-    """Median seconds of the segmentation alone: pixels at full resolution are there already."""
+def segment_in_memory(image: Path) -> Callable[[], object]:
+    """The segmentation alone: pixels at full resolution are there already."""
     encoder, dictionary = load_encoder("default"), find_dictionary(encoder="default", name=None, k=None)
     with open_image(image) as reader:
         pixels = reader.read(x=0, y=0, width=reader.width, height=reader.height, scale_x=1, scale_y=1)
         array = ArrayReader(pixels, name=image.name, pixel_size_um=reader.pixel_size_um)
     source = open_region(array, region=None, pixel_size_um=encoder.spec.pixel_size_um)
-    (seconds,) = time_in_turn([lambda: segment(source, encoder=encoder, dictionary=dictionary)], runs=RUNS)
-    return statistics.median(seconds)
+    return lambda: segment(source, encoder=encoder, dictionary=dictionary)
 
 
-def segment_in_qupath(installation: object, jar: Path, image: Path) -> float:
-    """Median seconds of a script that segments the whole image; QuPath has a server of its own."""
+def overhead(installation: QuPathInstallation, jar: Path, image: Path) -> tuple[list[float], list[float]]:
+    """Seconds of a script that segments the whole image in QuPath, and of the segmentation alone, in turn."""
+    inside, alone, call = [], [], segment_in_memory(image)
     with tempfile.TemporaryDirectory() as name:
         environment = isolated(Path(name))
         install_extension(jar, environment)
         script = Path(name) / "segment.groovy"
         script.write_text(SEGMENT, encoding="utf-8")
         command = [installation.launcher, "script", "-i", image, script]
-        done = subprocess.run(command, env=os.environ | environment, capture_output=True, text=True, check=True)
-    seconds = [float(line.split("RUN ")[1]) for line in done.stdout.splitlines() if "RUN " in line]
-    return statistics.median(seconds[1:])
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+        with subprocess.Popen(command, env=os.environ | environment, **pipes) as process:
+            for line in process.stdout:
+                if "RUN " in line:
+                    inside.append(float(line.split("RUN ")[1]))
+                    alone += time_in_turn([call], runs=1, warm_up=False)[0]
+                    process.stdin.write("\n")
+                    process.stdin.flush()
+    return inside[2:], alone[2:]  # the first ones start the server and load the encoder
 
 
 def main() -> None:
@@ -184,11 +193,10 @@ def main() -> None:
     arguments = parser.parse_args()
     jar, image = find_extension().jar, arguments.image.resolve()
     for installation in find_qupath_installations():
-        inside, alone = segment_in_qupath(installation, jar, image), segment_in_memory(image)
-        print(
-            f"QuPath {installation.version}: {inside:.2f} s, in memory {alone:.2f} s, {inside / alone - 1:+.0%}",
-            flush=True,
-        )
+        inside, alone = overhead(installation, jar, image)
+        ratio = statistics.median(a / b for a, b in zip(inside, alone, strict=True))
+        told = f"{statistics.median(inside):.2f} s, in memory {statistics.median(alone):.2f} s"
+        print(f"QuPath {installation.version}: {told}, overhead {ratio - 1:.0%} (median of pairs)", flush=True)
         seconds = measure(installation, jar, arguments.polygons, image, arguments.screenshot)
         told = ", ".join(f"{step} after {value:.1f} s" for step, value in seconds.items())
         print(f"QuPath {installation.version}: {arguments.polygons} polygons {told}", flush=True)
