@@ -8,11 +8,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from conceptseg.domain.errors import DeviceMemoryError, InvalidRequestError
 from conceptseg.encoders.allocator import reuse_large_blocks
 from conceptseg.encoders.features import LayerFeatures
 from conceptseg.encoders.spec import EncoderSpec
+from conceptseg.encoders.stain import stain_densities
 
 _log = logging.getLogger(__name__)
 
@@ -86,7 +88,15 @@ class Encoder:
         images = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device)
         normalised = torch.addcmul(self._shift, images.float(), self._scale).permute(0, 3, 1, 2)
         with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self._features(normalised).float()  # type: ignore[no-any-return]
+            features: Tensor = self._features(normalised).float()
+        return self._with_stains(features, images) if self.spec.stain_weight else features
+
+    def _with_stains(self, features: Tensor, images: Tensor) -> Tensor:
+        """Features of unit length, so that what a token shows counts and not how loudly; stains; both averaged."""
+        densities = stain_densities(images, stride_px=self.spec.stride_px)
+        tokens = torch.cat((functional.normalize(features, dim=-1), self.spec.stain_weight * densities), dim=-1)
+        around = functional.avg_pool2d(tokens.permute(0, 3, 1, 2), 3, stride=1, padding=1, count_include_pad=False)
+        return around.permute(0, 2, 3, 1)
 
     def _require_shape(self, shape: tuple[int, ...]) -> None:
         window, stride = self.spec.window_px, self.spec.stride_px

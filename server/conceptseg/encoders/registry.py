@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from dataclasses import replace
 
 import timm
 from timm.layers import SwiGLUPacked  # type: ignore[attr-defined]
@@ -52,23 +53,32 @@ def _vit(
     )
 
 
+_LITE0 = EncoderSpec(
+    identifier="efficientnet-lite0",
+    architecture="tf_efficientnet_lite0",
+    # The expansion of the first stride-16 block: 480 channels behind a ReLU6, non-negative by construction.
+    layer="blocks.4.0.bn1",
+    source="package",
+    channels=480,
+    stride_px=16,
+    halo_px=80,
+    cpu_tile_px=2048,
+    # The weights' own transform is (pixel - 127) / 128.
+    mean=(127 / 255,) * 3,
+    std=(128 / 255,) * 3,
+    licence="Apache-2.0",
+    note="the default encoder's layer as it is, for comparison with the reference",
+)
+
 _SPECS = (
-    EncoderSpec(
+    replace(
+        _LITE0,
         identifier="default",
-        architecture="tf_efficientnet_lite0",
-        # The expansion of the first stride-16 block: 480 channels behind a ReLU6, non-negative by construction.
-        layer="blocks.4.0.bn1",
-        source="package",
-        channels=480,
-        stride_px=16,
-        halo_px=80,
-        cpu_tile_px=2048,
-        # The weights' own transform is (pixel - 127) / 128.
-        mean=(127 / 255,) * 3,
-        std=(128 / 255,) * 3,
-        licence="Apache-2.0",
-        note="EfficientNet-Lite0, ImageNet; works without a network",
+        channels=_LITE0.channels + 2,
+        stain_weight=0.2,
+        note="EfficientNet-Lite0, ImageNet, with stain densities; works without a network",
     ),
+    _LITE0,
     EncoderSpec(
         identifier="resnet50",
         architecture="resnet50.tv_in1k",

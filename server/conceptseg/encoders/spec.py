@@ -35,6 +35,8 @@ class EncoderSpec:
             that results do not depend on the tile size.
         cpu_tile_px: Side of a tile on CPU, where the tile size is free. Larger wastes less on halos; it costs
             memory, and progress and cancelling wait for a tile.
+        stain_weight: Weight of two more channels, the optical densities of haematoxylin and eosin, beside features of
+            unit length that are averaged over 3 × 3 tokens; 0 for the layer's features as they are.
         licence: Licence of the weights, as their authors state it.
         gated: Whether the hub asks for an accepted licence.
         note: One line for `conceptseg encoders`.
@@ -54,6 +56,7 @@ class EncoderSpec:
     pixel_size_um: float = 0.5
     window_px: int | None = None
     cpu_tile_px: int = 1024
+    stain_weight: float = 0
     licence: Licence = "unknown"
     gated: bool = False
     note: str = ""
