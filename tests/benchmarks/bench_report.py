@@ -82,7 +82,7 @@ def _segmented(path: Path, encoder: Encoder, dictionary: ConceptDictionary) -> P
 
 
 def _opened(page: Path) -> dict[str, Any] | None:
-    """Milliseconds in Chromium as the browser counts them; None where there is no Chromium with its driver."""
+    """Seconds in Chromium as the browser counts them; None where there is no Chromium with its driver."""
     try:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
@@ -98,6 +98,7 @@ def _opened(page: Path) -> dict[str, Any] | None:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(driver_path))
     try:
+        driver.get("about:blank")  # the browser itself has started
         driver.get(page.as_uri())
         ready = driver.execute_script("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
         blank = driver.execute_script(

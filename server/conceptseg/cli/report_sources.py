@@ -75,7 +75,8 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
             )
             slides.append(_slide_of_entry(entry, pieces))
     past = read_journal(project.parent / OWN_FOLDER / JOURNAL)
-    provenance = {"QuPath project": str(project)}
+    # Reports are passed on: names of files, and no folders of this machine.
+    provenance = {"QuPath project": project.parent.name}
     if past is not None:
         provenance |= {f"last run: {key}": str(value) for key, value in past.settings.items() if value is not None}
         provenance["last run: id"] = past.run
@@ -186,7 +187,7 @@ def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
         problem=problem,
         # What was measured fits the areas that are shown in QuPath, whatever the calibration is now.
         pixel_size_um=pixel_size_of(pieces) or entry.pixel_size_um or size,
-        provenance=_runs(pieces) | ({"file": str(entry.slide)} if entry.slide else {}),
+        provenance=_runs(pieces) | ({"file": entry.slide.name} if entry.slide else {}),
     )
 
 
@@ -215,7 +216,7 @@ def _slide_of_file(
         pixel_size_um=pixel_size_um or pixel_size_of(pieces) or size,
         provenance=_runs(pieces)
         | {key: str(summary[key]) for key in _SUMMARY if key in summary}
-        | {"file": str(geojson)},
+        | {"file": geojson.name},
     )
 
 

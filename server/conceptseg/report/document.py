@@ -35,7 +35,7 @@ from conceptseg.report.overview import STEPS_PER_PX, encoded_polygons, thumbnail
 from conceptseg.report.review import review_of
 
 _MOST_PATCHES, _FEWEST_PATCHES, _ALL_PATCHES = 6, 2, 420
-_LARGEST_THUMBNAIL, _SMALLEST_THUMBNAIL, _ALL_THUMBNAILS_PX = 1600, 500, 36e6
+_LARGEST_THUMBNAIL, _SMALLEST_THUMBNAIL, _ALL_THUMBNAILS_PX = 1600, 500, 28e6
 _NEAREST = 3
 _THREADS = 2  # decoding releases the interpreter's lock, and more would not be faster on a laptop
 _log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 // One card per concept: name it, judge it, see it.
 
-const MOST_MAPS = 24;
+const MOST_MAPS = 10; // one row; more on request
 const MAP_CELLS = 48;
 const MAP_PX = 128;
 const cards = [];
@@ -202,10 +202,12 @@ function mapSize(slide) {
   return { width: Math.max(8, Math.round(width * shrink)), height: Math.max(8, Math.round(height * shrink)) };
 }
 
+const allMaps = new Set(); // rows whose maps were all asked for
+
 function drawMaps(row, target) {
   const { share, activation } = CONCEPTS[row].slides;
   const slides = SLIDES.map((_, slide) => slide).filter((slide) => share[slide] > 0).sort((a, b) => share[b] - share[a]);
-  const shown = slides.slice(0, MOST_MAPS);
+  const shown = slides.slice(0, allMaps.has(row) ? slides.length : MOST_MAPS);
   const highest = Math.max(1e-9, ...shown.flatMap((slide) => polygonsOf(slide).map((piece) => (piece.row === row ? piece.activation ?? 1 : 0))));
   target.replaceChildren(
     ...shown.map((slide) => {
@@ -215,7 +217,11 @@ function drawMaps(row, target) {
         el("button", { type: "button", title: "Show on the slide", onclick: () => viewer.only(row, slide) }, canvas),
         el("figcaption", {}, name(SLIDES[slide].name), el("br"), `${percent(share[slide])}, activation ${decimal(activation[slide])}`));
     }),
-    slides.length > shown.length ? el("p", { class: "muted" }, `and ${slides.length - shown.length} more slides, see the table`) : "",
+    slides.length > shown.length ? el("button", { type: "button", class: "link", onclick: () => {
+      allMaps.add(row);
+      drawMaps(row, target);
+    } },
+      slides.length - shown.length === 1 ? "1 more slide" : `${slides.length - shown.length} more slides`) : "",
   );
 }
 

@@ -16,12 +16,18 @@ function makeProvenance() {
     ],
     () => CONCEPTS.map((_, row) => row),
   );
+  const keys = [...new Set(SLIDES.flatMap((slide) => Object.keys(slide.provenance)))];
+  const slides = table(
+    "Slides", "slides.csv",
+    [{ title: "Slide", of: (slide) => slide.name }, ...keys.map((key) => ({ title: key, of: (slide) => slide.provenance[key] }))],
+    () => SLIDES,
+  );
   byId("origins").append(
     el("p", {}, `Polygons corrected one by one: ${sum("gained")} reassigned, ${sum("accepted")} accepted, ${sum("rejected")} rejected.`),
     CONCEPTS.length ? corrections.element : "",
     facts("Report", { "ConceptSeg": DATA.version, "made": DATA.created, ...DATA.provenance }),
     ...DATA.dictionaries.map(({ identifier, ...rest }) => facts(`Dictionary ${identifier}`, rest)),
-    ...SLIDES.filter((slide) => Object.keys(slide.provenance).length).map((slide) => facts(slide.name, slide.provenance)),
+    SLIDES.length ? slides.element : "",
   );
   watch((rows) => rows.length && corrections.refresh());
 }
