@@ -125,6 +125,13 @@ def test_the_slide_zooms_and_a_click_tells_what_is_there(opened):
     assert "activation 0.70" in opened.find(".found").text
 
 
+def test_a_patch_leads_to_its_place_on_the_slide_even_if_its_concept_is_hidden(opened):
+    opened.js("viewer.only(0)")
+    opened.click('.card[data-row="3"] .patch button')
+    assert "concept 03" in opened.find(".found").text
+    assert opened.find('#viewer .legend input[data-row="3"]').is_selected()
+
+
 def test_naming_is_one_entry_per_concept_and_enter_goes_on(opened):
     from selenium.webdriver.common.keys import Keys
 

@@ -95,7 +95,7 @@ function makeCard(row) {
       el("span", { class: "space" }), accept, reject, ignore, into,
       el("button", { type: "button", onclick: () => viewer.only(row) }, "On slides")),
     problem, lists, corrected,
-    el("div", { class: "pictures" }, strip("Most typical", concept.typical), strip("Most doubtful", concept.doubtful)),
+    el("div", { class: "pictures" }, strip("Most typical", concept.typical, row), strip("Most doubtful", concept.doubtful, row)),
     maps, perSlide.element,
   );
   drawWhenNear(element, () => drawMaps(row, maps));
@@ -134,7 +134,7 @@ const swatch = (row) => {
   return square;
 };
 
-function strip(title, patches) {
+function strip(title, patches, row) {
   return el(
     "div", { class: "strip" }, el("h3", {}, title),
     patches.length ? null : el("p", { class: "muted" }, "None."),
@@ -144,7 +144,7 @@ function strip(title, patches) {
       const field = isNumber(slide.patchUm) ? `, ${Math.round(slide.patchUm)} µm wide` : "";
       return el(
         "figure", { class: "patch" },
-        el("button", { type: "button", title: "Show on the slide", "aria-label": `Show on ${slide.name}`, onclick: () => viewer.visit(patch.slide, patch.centre) },
+        el("button", { type: "button", title: "Show on the slide", "aria-label": `Show on ${slide.name}`, onclick: () => viewer.visit(patch.slide, patch.centre, row) },
           patch.picture
             ? el("img", { src: patch.picture, width: side, height: side, alt: `Tissue of ${slide.name}${field}`, decoding: "sync" })
             : el("span", { class: "no-picture" }, "no picture"),
@@ -157,17 +157,28 @@ function strip(title, patches) {
 }
 
 // Far ahead of what can be seen, so that nobody scrolls to an empty map.
+const waiting = new Map(); // element -> what draws it
 const near = new IntersectionObserver((entries) => {
-  for (const entry of entries) {
-    if (!entry.isIntersecting) continue;
-    near.unobserve(entry.target);
-    entry.target.draw();
-  }
+  for (const entry of entries) if (entry.isIntersecting) drawNow(entry.target);
 }, { rootMargin: "3000px" });
 
 function drawWhenNear(element, draw) {
-  element.draw = draw;
+  waiting.set(element, draw);
   near.observe(element);
+}
+
+function drawNow(element) {
+  near.unobserve(element);
+  waiting.get(element)?.();
+  waiting.delete(element);
+}
+
+/** The rest while nobody is waiting, so that printing finds everything drawn. */
+function drawRest() {
+  const [element] = waiting.keys();
+  if (!element) return;
+  drawNow(element);
+  setTimeout(drawRest, 30);
 }
 
 const backgrounds = new Map();

@@ -52,4 +52,5 @@ makeComposition();
 makePairs();
 makeProvenance();
 makeKeys();
+window.addEventListener("load", () => setTimeout(drawRest, 500));
 document.documentElement.dataset.ready = "yes";

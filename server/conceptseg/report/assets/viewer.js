@@ -230,9 +230,10 @@ function makeViewer() {
 
   viewer.step = step;
   viewer.toggleOverlay = () => toggleAll(hidden.size > 0);
-  /** Show a slide, and the surroundings of a place in full-resolution px. */
-  viewer.visit = (next, centre = null) => {
+  /** Show a slide, and the surroundings of a place of a concept, in full-resolution px. */
+  viewer.visit = (next, centre = null, row = null) => {
     byId("slides").scrollIntoView();
+    hidden.delete(row);
     show(next);
     if (!centre) return;
     const [left, top, width] = SLIDES[next].region;
