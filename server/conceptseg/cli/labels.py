@@ -104,11 +104,11 @@ def list_labels(opened: _Opened, as_json: bool) -> None:
         click.echo(f"There are no labels yet. Give one with: conceptseg labels {opened.project.parent} set NUMBER NAME")
         return
     table = Table()
-    for column in ("Dictionary", "Concept", "Class", "Colour"):
+    for column in ("Dictionary", "Concept", "Class", "Colour", "Review"):
         table.add_column(column)
     for dictionary, concept, label in rows:
         colour = ",".join(map(str, label.colour)) if label.colour else ""
-        table.add_row(dictionary, str(concept), label.class_name or "", colour)
+        table.add_row(dictionary, str(concept), label.class_name or "", colour, label.review or "")
     Console(highlight=False).print(table)
 
 
@@ -229,4 +229,5 @@ def _plain(dictionary: str, concept: int, label: ConceptLabel) -> dict[str, obje
         "class": label.class_name,
         "colour": list(label.colour) if label.colour else None,
         "ignored": label.ignored,
+        "review": label.review,
     }
