@@ -5,7 +5,7 @@ from tests.report.tissue import evidence, piece, slide
 from conceptseg.domain.classes import ConceptClass, default_classes
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.report.evidence import Label, concepts_of
-from conceptseg.report.review import review_of
+from conceptseg.report.review import own_names_of, review_of
 
 
 def reviewed(*pieces, labels=None, **others):
@@ -24,6 +24,15 @@ def test_what_nobody_named_has_no_name_and_the_colour_it_has_in_qupath():
     }
     (row,) = reviewed(piece(3), class_colours={"Concept 03": (1, 2, 3)})
     assert row["colour"] == [1, 2, 3]
+
+
+def test_numbers_have_as_many_digits_as_in_qupath():
+    shown = evidence(
+        slide([piece(7, class_name="Concept 007"), piece(8, class_name="Tumor"), piece(9, dictionary="d")])
+    )
+    concepts = concepts_of(shown.slides)
+    assert own_names_of(shown, concepts) == ("Concept 09", "Concept 007", "Concept 008")
+    assert [row["name"] for row in review_of(shown, concepts, {})] == [None, None, "Tumor"]
 
 
 def test_a_class_of_the_results_is_a_name():

@@ -32,7 +32,7 @@ from conceptseg.report.evidence import (
 from conceptseg.report.gallery import PATCH_PX, Choice, Patch, choose, cut, field_um
 from conceptseg.report.neighbours import shared_borders, similarities
 from conceptseg.report.overview import STEPS_PER_PX, encoded_polygons, thumbnail, view_of
-from conceptseg.report.review import review_of
+from conceptseg.report.review import own_names_of, review_of
 
 _MOST_PATCHES, _FEWEST_PATCHES, _ALL_PATCHES = 6, 2, 420
 _LARGEST_THUMBNAIL, _SMALLEST_THUMBNAIL, _ALL_THUMBNAILS_PX = 1600, 500, 28e6
@@ -189,6 +189,7 @@ def _concepts(
     borders = sum(look.borders * side for look, side in zip(looks, unit, strict=True))
     cosines = similarities(concepts, {name: item.concepts for name, item in evidence.dictionaries.items()})
     corrections = _corrections(evidence.slides, concepts)
+    own_names = own_names_of(evidence, concepts)
     per_slide = areas.sum(axis=0)
     total = areas.sum() or 1.0
     content = []
@@ -198,7 +199,7 @@ def _concepts(
             {
                 "dictionary": concept.dictionary,
                 "members": list(concept.members),
-                "ownName": concept.own_name,
+                "ownName": own_names[row],
                 "share": float(areas[row].sum() / total),
                 "areaUm2": float(areas[row].sum()) if known else None,
                 "polygons": int(polygons[row].sum()),

@@ -115,11 +115,6 @@ class Concept:
     dictionary: str
     members: tuple[int, ...]
 
-    @property
-    def own_name(self) -> str:
-        """What it is called until a person names it."""
-        return " + ".join(f"Concept {member:02d}" for member in self.members)
-
 
 def concepts_of(slides: Sequence[Slide]) -> tuple[Concept, ...]:
     """The concepts of all slides, by dictionary and number.

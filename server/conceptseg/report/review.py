@@ -31,17 +31,18 @@ def review_of(
         and ``review``.
     """
     classes = _largest_classes(evidence)
+    own_names = own_names_of(evidence, concepts)
     n_default = max((concept.members[0] for concept in concepts), default=0) + 1
     defaults = default_classes(n_default)
     rows = []
-    for concept in concepts:
+    for concept, own_name in zip(concepts, own_names, strict=True):
         said = [labels.get((concept.dictionary, member), Label()) for member in concept.members]
         name = next((label.name for label in said if label.name), None)
         ignored = any(label.ignored for label in said)
         if not any(label != Label() for label in said):
             name, ignored = _from_class(classes.get((concept.dictionary, concept.members[0])), concept)
         chosen = next((label.colour for label in said if label.colour), None)
-        in_qupath = evidence.class_colours.get(_class_name(name, ignored=ignored) or concept.own_name)
+        in_qupath = evidence.class_colours.get(_class_name(name, ignored=ignored) or own_name)
         dictionary = evidence.dictionaries.get(concept.dictionary)
         own = dictionary.classes if dictionary and concept.members[0] < dictionary.n_concepts else defaults
         colour: Colour = chosen or in_qupath or own[concept.members[0]].colour
@@ -55,6 +56,19 @@ def review_of(
             }
         )
     return rows
+
+
+def own_names_of(evidence: Evidence, concepts: Sequence[Concept]) -> tuple[str, ...]:
+    """What every concept is called until a person names it: as in its dictionary, and as results have it in QuPath."""
+    digits = {item.identifier: len(str(item.n_concepts - 1)) for item in evidence.dictionaries.values()}
+    for slide in evidence.slides:
+        for piece in slide.pieces:
+            own = _OWN_NAME.fullmatch(piece.class_name.rstrip("*"))
+            digits[piece.dictionary] = max(digits.get(piece.dictionary, 2), len(own[1]) if own else 2)
+    return tuple(
+        " + ".join(f"Concept {member:0{max(digits.get(concept.dictionary, 2), 2)}d}" for member in concept.members)
+        for concept in concepts
+    )
 
 
 def _largest_classes(evidence: Evidence) -> dict[tuple[str, int], str]:
