@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 from collections import Counter
 
@@ -23,6 +24,12 @@ def counts = getAnnotationObjects().countBy { it.getPathClass()?.toString() }
 def type = getCurrentImageData().getImageType().toString()
 def found = [id: getProjectEntry().getID(), type: type, counts: counts]
 new File(args[0]).append(GsonTools.getInstance().toJson(found) + System.lineSeparator(), 'UTF-8')
+"""
+
+CORRECT = """
+def result = getAnnotationObjects().find { it.getMetadata().get('conceptseg.concept') == args[0] }
+result.getMetadata().put('conceptseg.reassigned', args[1])
+result.getMetadata().put('conceptseg.review', 'accepted')
 """
 
 DRAW = """
@@ -167,6 +174,58 @@ def test_names_are_applied_and_used_by_later_runs(project, tmp_path, capsys):
     assert run("annotate", project, *CALIBRATED, "--quiet", capsys=capsys)[0] == 0
     again = exported(project, tmp_path / "again", capsys)["a.png-1.geojson"]
     assert class_counts(again) == class_counts(named)
+
+
+def reported(project, tmp_path, capsys):
+    """What the page of a project shows."""
+    code, _, err = run("report", project, "-o", tmp_path / "page.html", capsys=capsys)
+    assert (code, err) == (0, "")
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    return json.loads(re.search(r'<script id="data" type="application/json">(.*?)</script>', text, re.S)[1])
+
+
+@pytest.mark.qupath
+def test_a_name_given_in_the_page_is_trusted_everywhere(project, tmp_path, capsys):
+    page = reported(project, tmp_path, capsys)
+    assert [slide["note"] for slide in page["slides"]] == [None, None]
+    assert sum(concept["share"] for concept in page["concepts"]) == pytest.approx(1)
+    row = max(page["concepts"], key=lambda concept: concept["share"])
+    labels = {str(row["members"][0]): {"name": "Stroma", "ignored": False, "review": "accepted"}}
+    file = tmp_path / "labels.json"  # as the page exports it
+    file.write_text(json.dumps({"version": 1, "dictionaries": {row["dictionary"]: {"concepts": labels}}}))
+    assert run("labels", project, "import", file, capsys=capsys)[0] == 0
+    assert run("labels", project, "apply", capsys=capsys)[0] == 0
+    named = exported(project, tmp_path / "named", capsys)["a.png-1.geojson"]
+    stroma = class_counts(named)["Stroma"]
+    assert stroma > 0
+    assert run("export", project, "--csv", tmp_path / "table.csv", capsys=capsys)[0] == 0
+    assert "Stroma" in (tmp_path / "table.csv").read_text(encoding="utf-8")
+    assert run("annotate", project, *CALIBRATED, "--quiet", capsys=capsys)[0] == 0
+    assert class_counts(exported(project, tmp_path / "again", capsys)["a.png-1.geojson"])["Stroma"] == stroma
+    again = reported(project, tmp_path, capsys)
+    (review,) = (r for r, c in zip(again["review"], again["concepts"], strict=True) if c["members"] == row["members"])
+    assert (review["name"], review["review"]) == ("Stroma", "accepted")
+    # QuPath's own colour of its own class, as everywhere in QuPath.
+    colour = next(f for f in named.values() if f["properties"]["classification"]["name"] == "Stroma")
+    assert review["colour"] == colour["properties"]["classification"]["color"]
+
+
+@pytest.mark.qupath
+def test_a_polygon_corrected_in_qupath_is_counted_and_follows_its_new_concept(qupath, project, tmp_path, capsys):
+    page = reported(project, tmp_path, capsys)
+    here = [c["members"][0] for c in page["concepts"] if c["slides"]["polygons"][0]]
+    wrong, right = here[0], here[-1]
+    correct = ["--save", "-p", project, "-i", "a.png", f"--args={wrong}", f"--args={right}"]
+    run_script(qupath, tmp_path, CORRECT, *correct)
+    corrections = {c["members"][0]: c["corrections"] for c in reported(project, tmp_path, capsys)["concepts"]}
+    assert corrections[right] == {"gained": 1, "lost": 0, "accepted": 1, "rejected": 0}
+    assert run("labels", project, "set", right, "Tumor", capsys=capsys)[0] == 0
+    assert run("labels", project, "apply", capsys=capsys)[0] == 0
+    features = exported(project, tmp_path / "after", capsys)["a.png-1.geojson"].values()
+    (moved,) = (f["properties"] for f in features if "conceptseg.reassigned" in f["properties"]["metadata"])
+    assert moved["classification"]["name"] == "Tumor"
+    assert moved["metadata"]["conceptseg.concept"] == str(wrong)
+    assert moved["metadata"]["conceptseg.review"] == "accepted"
 
 
 @pytest.mark.qupath

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import click
@@ -14,14 +13,14 @@ from rich.table import Table
 
 from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
-from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
+from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.entries import choose, find_project
 from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, ConceptLabel, Labels
-from conceptseg.qupath.project.relabel import relabel
 from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
 from conceptseg.qupath.running import require_closed
-from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
+from conceptseg.qupath.writer_process import ProjectProcess
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,11 +104,11 @@ def list_labels(opened: _Opened, as_json: bool) -> None:
         click.echo(f"There are no labels yet. Give one with: conceptseg labels {opened.project.parent} set NUMBER NAME")
         return
     table = Table()
-    for column in ("Dictionary", "Concept", "Class", "Colour"):
+    for column in ("Dictionary", "Concept", "Class", "Colour", "Review"):
         table.add_column(column)
     for dictionary, concept, label in rows:
         colour = ",".join(map(str, label.colour)) if label.colour else ""
-        table.add_row(dictionary, str(concept), label.class_name or "", colour)
+        table.add_row(dictionary, str(concept), label.class_name or "", colour, label.review or "")
     Console(highlight=False).print(table)
 
 
@@ -181,7 +180,7 @@ def import_labels(opened: _Opened, file: Path) -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per image.")
 @click.pass_obj
-def apply_labels(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) -> int:
+def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) -> int:
     """Give the results that are in the project the names, colours and merges of the labels.
 
     Exit code 0 only if every image was done.
@@ -191,17 +190,11 @@ def apply_labels(opened: _Opened, images: tuple[str, ...], force: bool, as_json:
         entries = choose(writer.entries(), patterns=images)
         for warning in require_closed(opened.project, [e.slide for e in entries if e.slide], force=force):
             click.echo(warning, err=True)
-        writer.keep_backups(f"labels-{datetime.now():%Y-%m-%d-%H%M%S}")
-        for entry in entries:
-            try:
-                contents = writer.inspect(entry.identifier)
-                change = relabel(contents, writer.outlines(entry.identifier), opened.labels)
-                writer.write(entry.identifier, change.changes, name=entry.name)
-            except WriterDiedError:
-                raise
-            except ConceptSegError as error:
+        for applied in apply_labels(writer, entries, opened.labels):
+            entry, change = applied.entry, applied.change
+            if change is None:
                 failed += 1
-                click.echo(f"{entry.name}: failed. {error}", err=True)
+                click.echo(f"{entry.name}: failed. {applied.message}", err=True)
                 continue
             if as_json:
                 facts = {"renamed": change.renamed, "joined": change.joined, "ambiguous": change.ambiguous}
@@ -236,4 +229,5 @@ def _plain(dictionary: str, concept: int, label: ConceptLabel) -> dict[str, obje
         "class": label.class_name,
         "colour": list(label.colour) if label.colour else None,
         "ignored": label.ignored,
+        "review": label.review,
     }

@@ -183,18 +183,27 @@ def read_geojson_roi(path: Path) -> Polygon | MultiPolygon:
     """
     path = Path(path)
     polygons: list[Polygon] = []
-    for number, feature in enumerate(_features(_load(path)), start=1):
+    for number, feature in enumerate(read_features(path), start=1):
         properties = feature.get("properties")
         name = properties.get("name") if isinstance(properties, dict) else None
         label = f"{path}: feature {number}" + (f" ({name})" if name else "")
         geometry = feature["geometry"] if feature.get("type") == "Feature" and "geometry" in feature else feature
-        polygons.extend(_polygons(geometry, label))
+        polygons.extend(polygons_of(geometry, label))
     if not polygons:
         raise InvalidRequestError(f"{path} contains no polygon. {_HOW_TO_EXPORT}")
     return cast("Polygon | MultiPolygon", shapely.union_all(polygons))
 
 
 _HOW_TO_EXPORT = "Draw an area in QuPath and export it with File ▸ Export objects as GeoJSON."
+
+
+def read_features(path: Path) -> Iterator[dict[str, Any]]:
+    """The features, or bare geometries, of a file; ``.gz`` is decompressed.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, or is not JSON.
+    """
+    return _features(_load(path))
 
 
 def _load(path: Path) -> object:
@@ -224,7 +233,16 @@ def _features(document: object) -> Iterator[dict[str, Any]]:
                 yield item
 
 
-def _polygons(geometry: object, label: str) -> Iterator[Polygon]:
+def polygons_of(geometry: object, label: str) -> Iterator[Polygon]:
+    """The polygons of a GeoJSON geometry.
+
+    Args:
+        geometry: A polygon, several, or a collection of them.
+        label: What messages call it.
+
+    Raises:
+        InvalidRequestError: it is no area, malformed, or crosses itself.
+    """
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if not isinstance(geometry, dict) or not isinstance(kind, str):
         raise InvalidRequestError(f"{label} has no geometry. {_HOW_TO_EXPORT}")
@@ -235,7 +253,7 @@ def _polygons(geometry: object, label: str) -> Iterator[Polygon]:
             yield _polygon(rings, label)
     elif kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
         for part in geometry["geometries"]:
-            yield from _polygons(part, label)
+            yield from polygons_of(part, label)
     else:
         raise InvalidRequestError(
             f"{label} is a {kind}, not an area. Export only areas (rectangles, ellipses, polygons, brush "

@@ -22,6 +22,8 @@ from conceptseg.qupath.locate import find_qupath_installations
 from conceptseg.qupath.project.contents import (
     CONCEPT,
     DICTIONARY,
+    REASSIGNED,
+    REVIEW,
     RUN,
     Area,
     Changes,
@@ -212,7 +214,8 @@ class PaquoBackend:
 
     def _result_reader(self) -> Callable[[Any], Result | None]:
         """A function that reads a result; None for an annotation that is not ours."""
-        run_key, dictionary_key, concept_key = (self._java.String(key) for key in (RUN, DICTIONARY, CONCEPT))
+        keys = (RUN, DICTIONARY, CONCEPT, REASSIGNED, REVIEW)
+        run_key, dictionary_key, concept_key, reassigned_key, review_key = (self._java.String(key) for key in keys)
 
         def read(annotation: Any) -> Result | None:
             metadata = annotation.getMetadata()
@@ -222,6 +225,8 @@ class PaquoBackend:
             roi = annotation.getROI()
             path_class = annotation.getPathClass()
             concepts = str(metadata.get(concept_key) or "")
+            reassigned = str(metadata.get(reassigned_key) or "")
+            review = metadata.get(review_key)
             return Result(
                 identifier=str(annotation.getID()),
                 parent=_parent(annotation),
@@ -231,6 +236,8 @@ class PaquoBackend:
                 concepts=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
                 area_px=float(roi.getArea()),
                 length_px=float(roi.getLength()),
+                reassigned=int(reassigned) if reassigned.isdigit() else None,
+                review=str(review) if review is not None else None,
             )
 
         return read

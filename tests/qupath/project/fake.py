@@ -142,6 +142,8 @@ def _result(o):
         concepts=tuple(o["concepts"]),
         area_px=polygon.area,
         length_px=polygon.length,
+        reassigned=o.get("reassigned"),
+        review=o.get("review"),
     )
 
 

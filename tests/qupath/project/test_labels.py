@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import shapely
@@ -53,6 +54,21 @@ def test_imported_labels_win():
     assert [both.of("d")[1].name, both.of("d")[2].name, both.of("e")[0].name] == ["Tumor", "Stroma", "Fat"]
 
 
+def test_an_imported_null_takes_a_field_away(tmp_path):
+    ours = Labels().named("d", [1], "Tumor").coloured("d", [1], (1, 2, 3))
+    ours.joined(Labels({"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": None}}}}})).save(
+        tmp_path / "labels.json"
+    )
+    assert json.loads((tmp_path / "labels.json").read_text())["dictionaries"]["d"]["concepts"] == {
+        "1": {"name": "Tumor", "ignored": False}
+    }
+
+
+def test_a_verdict_goes_with_the_labels():
+    theirs = Labels({"version": 1, "dictionaries": {"d": {"concepts": {"1": {"review": "accepted"}}}}})
+    assert Labels().named("d", [1], "Tumor").joined(theirs).of("d")[1].review == "accepted"
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -61,6 +77,7 @@ def test_imported_labels_win():
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"x": {}}}}}', "damaged"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1, 2, 300]}}}}}', "0 to 255"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": "a:b"}}}}}', "sub-class"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"review": "maybe"}}}}}', "accepted or rejected"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, message):
@@ -106,3 +123,12 @@ def test_a_joined_result_whose_concepts_got_different_names_stays():
     changed = relabel(*image_of(result(1, concepts=(0, 1), class_name="Both")), labels)
     assert not changed.changes
     assert changed.ambiguous == 1
+
+
+def test_a_reassigned_result_has_the_name_of_its_new_concept_and_is_joined_to_nothing():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor").named("demo-k2", [2], "Stroma")
+    moved, outline = result(1, concepts=(2,))
+    moved = replace(moved, reassigned=1)
+    change = relabel(*image_of((moved, outline), result(2, concepts=(0,))), labels).changes
+    assert change.rename[moved.identifier] == "Tumor"
+    assert not change.remove

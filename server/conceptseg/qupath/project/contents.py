@@ -12,6 +12,9 @@ from conceptseg.domain.classes import Colour
 RUN, DICTIONARY, CONCEPT = "conceptseg.run", "conceptseg.dictionary", "conceptseg.concept"
 """Metadata of every object that ConceptSeg makes: here, in the QuPath scripts and in GeoJSON."""
 
+REASSIGNED, REVIEW = "conceptseg.reassigned", "conceptseg.review"
+"""What a person said about one object: the concept it belongs to instead, and ``accepted`` or ``rejected``."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -26,6 +29,8 @@ class Result:
         concepts: Indices of its concepts in the dictionary; several after merging.
         area_px: Area in full-resolution px².
         length_px: Length of its outline in full-resolution px.
+        reassigned: The concept that a person gave it instead; None if nobody did.
+        review: ``accepted`` or ``rejected`` by a person; None without a verdict.
     """
 
     identifier: str
@@ -36,6 +41,18 @@ class Result:
     concepts: tuple[int, ...]
     area_px: float
     length_px: float
+    reassigned: int | None = None
+    review: str | None = None
+
+    @property
+    def belongs_to(self) -> tuple[int, ...]:
+        """Its concepts, corrections taken into account."""
+        return self.concepts if self.reassigned is None else (self.reassigned,)
+
+    @property
+    def is_corrected(self) -> bool:
+        """A person said something about this very object."""
+        return self.reassigned is not None or self.review is not None
 
     def with_class(self, name: str) -> Self:
         """The same result in another class."""

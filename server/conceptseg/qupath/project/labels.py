@@ -29,11 +29,13 @@ class ConceptLabel:
         name: Its name; None without one.
         colour: Its colour; None to leave it to QuPath.
         ignored: QuPath's own commands shall leave it out.
+        review: ``accepted`` or ``rejected``; None without a verdict.
     """
 
     name: str | None = None
     colour: Colour | None = None
     ignored: bool = False
+    review: str | None = None
 
     @property
     def class_name(self) -> str | None:
@@ -66,19 +68,32 @@ class Labels:
             raise InvalidRequestError(f"Cannot read {path}: {error.strerror or error}.") from error
         except ValueError as error:
             raise InvalidRequestError(f"{path} is damaged ({error}): repair or delete it.") from error
+        return cls.parse(document, name=str(path))
+
+    @classmethod
+    def parse(cls, document: object, *, name: str) -> Self:
+        """The labels that the JSON of a labels file holds.
+
+        Args:
+            document: Its content.
+            name: What messages call it.
+
+        Raises:
+            InvalidRequestError: it is damaged, or of another version.
+        """
         if not isinstance(document, dict) or document.get("version") != _VERSION:
-            raise InvalidRequestError(f"{path} is of another version: update ConceptSeg, or delete the file.")
+            raise InvalidRequestError(f"{name} is of another version: update ConceptSeg, or delete the file.")
         labels = cls(document)
         try:
             for dictionary in labels.dictionaries:
                 labels.of(dictionary)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidRequestError(
-                f'{path} is damaged: expected {{"version":1,"dictionaries":{{ID:{{"concepts":{{NUMBER:{{"name",'
+                f'{name} is damaged: expected {{"version":1,"dictionaries":{{ID:{{"concepts":{{NUMBER:{{"name",'
                 f'"colour":[r,g,b],"ignored"}}}}}}}}}}, got something else ({error}). Repair or delete it.'
             ) from error
         except InvalidRequestError as error:
-            raise InvalidRequestError(f"{path}: {error}") from error
+            raise InvalidRequestError(f"{name}: {error}") from error
         return labels
 
     def save(self, path: Path) -> None:
@@ -130,7 +145,7 @@ class Labels:
         return changed
 
     def joined(self, other: Labels) -> Labels:
-        """The same labels with those of ``other``, which win."""
+        """The same labels with those of ``other``, which win; a field that is null there is taken away."""
         changed = self
         for dictionary, entry in other._document["dictionaries"].items():
             for concept, fields in (entry.get("concepts") or {}).items():
@@ -165,8 +180,9 @@ class Labels:
         changed = Labels(self._document)
         entry = changed._document["dictionaries"].setdefault(dictionary, {})
         concepts = entry.setdefault("concepts", {})
-        concepts[str(concept)] = {**concepts.get(str(concept), {}), **fields}
-        concepts[str(concept)].pop(drop, None)
+        merged = {**concepts.get(str(concept), {}), **fields}
+        # The QuPath scripts refuse a null, which is the only way a file can say that something is gone.
+        concepts[str(concept)] = {key: value for key, value in merged.items() if value is not None and key != drop}
         return changed
 
 
@@ -180,4 +196,7 @@ def _label(fields: Mapping[str, Any]) -> ConceptLabel:
     name = fields.get("name") or None
     if name is not None:
         require_class_name(name)
-    return ConceptLabel(name=name, colour=colour, ignored=bool(fields.get("ignored", False)))
+    review = fields.get("review")
+    if review not in (None, "accepted", "rejected"):
+        raise InvalidRequestError(f"expected the review accepted or rejected, got {review!r}.")
+    return ConceptLabel(name=name, colour=colour, ignored=bool(fields.get("ignored", False)), review=review)

@@ -30,7 +30,8 @@ class Relabelling:
 def relabel(contents: ImageContents, outlines: Mapping[str, Outline], labels: Labels) -> Relabelling:
     """What to change so that every result has the class that the labels give its concepts.
 
-    Results without a label stay as they are. Touching results of the same class become one.
+    Results without a label stay as they are. Touching results of the same class become one, except those that a person
+    corrected one by one.
 
     Args:
         contents: What the image holds.
@@ -42,10 +43,10 @@ def relabel(contents: ImageContents, outlines: Mapping[str, Outline], labels: La
     ambiguous = 0
     drawn = []
     for result in contents.results:
-        style = labels.style(result.dictionary, result.concepts)
+        style = labels.style(result.dictionary, result.belongs_to)
         if style is None:
             known = labels.of(result.dictionary)
-            ambiguous += len(result.concepts) > 1 and any(concept in known for concept in result.concepts)
+            ambiguous += len(result.belongs_to) > 1 and any(concept in known for concept in result.belongs_to)
             continue
         if style.name not in styles or style.chosen:
             styles[style.name] = style

@@ -80,13 +80,16 @@ def join_touching(drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
     """One result for those that share an edge, parent, class, run and dictionary, but not the concept.
 
     The areas of a joined result are sums, its perimeter that of the new outline; other measurements are means
-    weighted by area. Everything else is returned as it is.
+    weighted by area. Everything else is returned as it is, and so is what a person corrected one by one: joined, nobody
+    could tell any more what was corrected.
     """
     groups: dict[tuple[object, ...], list[Drawn]] = defaultdict(list)
+    kept: list[Drawn] = [item for item in drawn if item[0].is_corrected]
     for item in drawn:
         result = item[0]
+        if result.is_corrected:
+            continue
         groups[result.parent, result.class_name, result.run, result.dictionary].append(item)
-    kept: list[Drawn] = []
     for members in groups.values():
         several = len({result.concepts for result, _ in members}) > 1
         kept.extend(_joined(members) if several else members)

@@ -1,0 +1,87 @@
+import http.client
+import json
+import threading
+
+import pytest
+
+from conceptseg.domain.errors import ConceptSegError
+from conceptseg.report.serve import MAX_BODY_BYTES, ReviewServer
+
+
+def fail(_):
+    raise ConceptSegError("QuPath has it open.")
+
+
+@pytest.fixture
+def server():
+    server = ReviewServer(page=lambda token: f"<p>{token}</p>", actions={"labels": lambda x: {"got": x}, "apply": fail})
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    yield server
+    server.close()
+    thread.join()
+
+
+def ask(server, method="POST", path=None, body='{"a": 1}', **headers):
+    host = server.url.split("/")[2]
+    connection = http.client.HTTPConnection(host, timeout=10)
+    defaults = {
+        "Authorization": f"Bearer {server.token}",
+        "Content-Type": "application/json",
+        "Origin": f"http://{host}",
+    }
+    sent = {k.replace("_", "-"): v for k, v in (defaults | headers).items() if v is not None}
+    connection.request(method, path or f"/{server.token}/labels", body if method == "POST" else None, sent)
+    response = connection.getresponse()
+    text = response.read().decode()
+    connection.close()
+    return response.status, json.loads(text) if text.startswith("{") else text
+
+
+def test_the_page_comes_to_whoever_knows_its_address(server):
+    assert ask(server, "GET", f"/{server.token}/") == (200, f"<p>{server.token}</p>")
+    for path in ("/", "/x/", f"/{server.token}", f"/{server.token}/other", f"/{server.token[:-1]}/"):
+        assert ask(server, "GET", path)[0] == 404
+
+
+def test_a_request_of_the_page_is_answered(server):
+    assert ask(server) == (200, {"got": {"a": 1}})
+    assert ask(server, Origin=None)[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Authorization": None}, 403),
+        ({"Authorization": "Bearer wrong"}, 403),
+        ({"Authorization": "Bearer té"}, 403),
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Host": "evil.example"}, 421),
+        ({"Content_Type": "text/plain"}, 415),
+        ({"Content_Length": str(MAX_BODY_BYTES + 1)}, 413),
+        ({"Content_Length": "many"}, 411),
+        ({"body": "{"}, 400),
+        ({"path": "/wrong/labels"}, 404),
+        ({"path": "/labels"}, 404),
+        ({"path": "/secret"}, 404),
+    ],
+)
+def test_everything_else_is_refused(server, headers, status):
+    assert ask(server, **headers)[0] == status
+
+
+def test_what_an_action_refuses_reaches_the_page(server):
+    assert ask(server, path=f"/{server.token}/apply") == (409, {"message": "QuPath has it open."})
+
+
+def test_every_server_has_its_own_token():
+    first, second = (ReviewServer(page=str, actions={}) for _ in range(2))
+    assert first.token != second.token
+    first.release()
+    second.release()
+
+
+def test_a_taken_port_is_said(server):
+    with pytest.raises(ConceptSegError, match="--port"):
+        ReviewServer(page=str, actions={}, port=int(server.url.split(":")[2].split("/")[0]))
