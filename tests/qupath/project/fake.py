@@ -39,7 +39,9 @@ class FakeBackend:
                 "class": result.class_name,
                 "run": result.run,
                 "dictionary": result.dictionary,
-                "concepts": result.concepts,
+                "concepts": result.found,
+                "reassigned": result.reassigned,
+                "review": result.review,
                 "wkb": outline.wkb.hex(),
                 "measurements": dict(outline.measurements),
             }
@@ -139,9 +141,11 @@ def _result(o):
         class_name=o["class"],
         run=o["run"],
         dictionary=o["dictionary"],
-        concepts=tuple(o["concepts"]),
+        found=tuple(o["concepts"]),
         area_px=polygon.area,
         length_px=polygon.length,
+        reassigned=o.get("reassigned"),
+        review=o.get("review"),
     )
 
 

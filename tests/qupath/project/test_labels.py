@@ -106,3 +106,28 @@ def test_a_joined_result_whose_concepts_got_different_names_stays():
     changed = relabel(*image_of(result(1, concepts=(0, 1), class_name="Both")), labels)
     assert not changed.changes
     assert changed.ambiguous == 1
+
+
+def test_a_reassigned_result_has_the_name_of_the_concept_that_a_person_gave_it():
+    labels = Labels().named("demo-k2", [0], "Stroma").named("demo-k2", [1], "Tumor")
+    drawn = [result(1, concepts=(0,)), result(2, concepts=(0,), reassigned=1), result(3, concepts=(0, 1), reassigned=0)]
+    changed = relabel(*image_of(*drawn), labels)
+    assert [changed.changes.rename[item.identifier] for item, _ in drawn] == ["Stroma", "Tumor", "Stroma"]
+    assert changed.ambiguous == 0
+
+
+def test_what_a_person_corrected_is_not_joined_with_its_neighbours():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    corrected = [{"review": "rejected"}, {"reassigned": 1}, {"reassigned": 0, "review": "accepted"}]
+    for reviewed in corrected:
+        drawn = [result(1, concepts=(0,), **reviewed), result(2, concepts=(1,))]
+        assert relabel(*image_of(*drawn), labels).joined == 0
+    mixed = [result(1, concepts=(0,), review="accepted"), result(2, concepts=(1,))]
+    assert relabel(*image_of(*mixed), labels).joined == 0
+
+
+def test_accepted_neighbours_are_joined_and_stay_accepted():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    drawn = [result(number, concepts=(number - 1,), review="accepted") for number in (1, 2)]
+    ((joined, _),) = relabel(*image_of(*drawn), labels).changes.add
+    assert (joined.found, joined.review) == ((0, 1), "accepted")

@@ -12,6 +12,11 @@ from conceptseg.domain.classes import Colour
 RUN, DICTIONARY, CONCEPT = "conceptseg.run", "conceptseg.dictionary", "conceptseg.concept"
 """Metadata of every object that ConceptSeg makes: here, in the QuPath scripts and in GeoJSON."""
 
+REASSIGNED, REVIEW = "conceptseg.reassigned", "conceptseg.review"
+"""Metadata of objects that a person reviewed: the concept it is instead, and ``accepted`` or ``rejected``."""
+
+ACCEPTED, REJECTED = "accepted", "rejected"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
@@ -23,9 +28,11 @@ class Result:
         class_name: QuPath class.
         run: Run that made it.
         dictionary: Concept dictionary of that run.
-        concepts: Indices of its concepts in the dictionary; several after merging.
+        found: Indices of its concepts in the dictionary, as they were found; several after merging.
         area_px: Area in full-resolution px².
         length_px: Length of its outline in full-resolution px.
+        reassigned: The concept that a person gave it instead; None if nobody did.
+        review: What a person said about it, `ACCEPTED` or `REJECTED`; None if nobody did.
     """
 
     identifier: str
@@ -33,9 +40,26 @@ class Result:
     class_name: str
     run: str
     dictionary: str
-    concepts: tuple[int, ...]
+    found: tuple[int, ...]
     area_px: float
     length_px: float
+    reassigned: int | None = None
+    review: str | None = None
+
+    @property
+    def concepts(self) -> tuple[int, ...]:
+        """Indices of the concepts it counts as: the one a person gave it, else those that were found."""
+        return self.found if self.reassigned is None else (self.reassigned,)
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What it says about itself in QuPath."""
+        said = {RUN: self.run, DICTIONARY: self.dictionary, CONCEPT: ",".join(map(str, self.found))}
+        if self.reassigned is not None:
+            said[REASSIGNED] = str(self.reassigned)
+        if self.review is not None:
+            said[REVIEW] = self.review
+        return said
 
     def with_class(self, name: str) -> Self:
         """The same result in another class."""
