@@ -24,10 +24,12 @@ import javafx.animation.Animation;
 import javafx.animation.PauseTransition;
 import javafx.application.Platform;
 import javafx.beans.value.ChangeListener;
+import javafx.geometry.Bounds;
 import javafx.geometry.Insets;
 import javafx.geometry.Orientation;
 import javafx.geometry.Pos;
 import javafx.scene.Node;
+import javafx.scene.Parent;
 import javafx.scene.Scene;
 import javafx.scene.control.Button;
 import javafx.scene.control.CheckBox;
@@ -60,8 +62,8 @@ public final class ReviewWindow {
     private static final Duration BETWEEN_UPDATES = Duration.millis(200);
     private static final Logger LOG = LoggerFactory.getLogger("ConceptSeg");
     private static final double WIDTH = 830;
-    private static final double HEIGHT = 400;
-    private static final double MARGIN = 30;
+    private static final double HEIGHT = 380;
+    private static final double MARGIN = 16;
 
     private static ReviewWindow open;
 
@@ -109,10 +111,18 @@ public final class ReviewWindow {
         qupath.imageDataProperty().addListener(onImage);
         qupath.getOverlayOptions().lastChangeTimestamp().addListener(onVisibility);
         stage.setOnHidden(event -> close());
-        // In a corner: what is reviewed comes to the middle of the viewer.
-        stage.setX(qupath.getStage().getX() + qupath.getStage().getWidth() - WIDTH - MARGIN);
-        stage.setY(qupath.getStage().getY() + qupath.getStage().getHeight() - HEIGHT - 2 * MARGIN);
         stage.show();
+        Platform.runLater(this::place); // a window manager may place a window that opens elsewhere
+    }
+
+    /** Below left, over QuPath's lists: what is reviewed comes to the middle of the viewer on their right. */
+    private void place() {
+        Parent root = qupath.getStage().getScene().getRoot();
+        Bounds main = root.localToScreen(root.getLayoutBounds());
+        if (main != null) {
+            stage.setX(main.getMinX() + MARGIN);
+            stage.setY(main.getMaxY() - HEIGHT - 3 * MARGIN); // and its title
+        }
     }
 
     private void close() {
