@@ -50,7 +50,7 @@ if (acceptFrom != null && rejectBelow != null && acceptFrom < rejectBelow)
 def purity = { it.getMeasurementList().get("Concept purity") }
 def wanted = concepts.collect { it.toString() } as Set
 def open = review.concepts()
-    .findAll { !wanted || it.getClassName() in wanted || it.getConcepts().any { number -> number.toString() in wanted } }
+    .findAll { !wanted || it.getClassName() in wanted || it.getConcepts().any { n -> n.toString() in wanted } }
     .collectMany { it.getAnnotations().findAll(ReviewFilter.OPEN.&test) }
     .findAll { !Double.isNaN(purity(it)) }
 def accepted = acceptFrom == null ? [] : open.findAll { purity(it) >= acceptFrom }
