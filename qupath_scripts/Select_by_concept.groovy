@@ -54,7 +54,8 @@ if (!wanted) {
     return
 }
 
-def conceptsOf = { it.getMetadata()["conceptseg.concept"].split(",") }
+// The concept that a person gave it in a review, else those that were found.
+def conceptsOf = { (it.getMetadata()["conceptseg.reassigned"] ?: it.getMetadata()["conceptseg.concept"]).split(",") }
 def found = own.findAll { classOf(it) in wanted || conceptsOf(it).any { concept -> concept in wanted } }
 def parents = selected.findAll { !(it in ownSet) } as Set
 if (onlyInSelectedParents && parents)

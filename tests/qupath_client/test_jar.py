@@ -29,7 +29,7 @@ def test_the_classes_run_on_java_17(jar: Path) -> None:
         own = [
             n
             for n in archive.namelist()
-            if re.fullmatch(r"io/github/conceptseg/(client/|qupath/|server/)?\w+\.class", n)
+            if re.fullmatch(r"io/github/conceptseg/(client/|qupath/|server/|window/)?\w+\.class", n)
         ]
         majors = {int.from_bytes(archive.read(name)[6:8], "big") for name in own}
     assert majors == {61}

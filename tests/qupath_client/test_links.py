@@ -114,4 +114,5 @@ def test_what_the_jar_implements_of_qupath_is_complete(jar: Path, installation: 
                     if flags & classfile.ABSTRACT and method not in ours.members
                 ]
     assert missing == []
-    assert implemented == {"qupath/lib/gui/extensions/QuPathExtension"}
+    listeners = {f"qupath/lib/objects/hierarchy/events/PathObject{of}Listener" for of in ("Hierarchy", "Selection")}
+    assert implemented == {"qupath/lib/gui/extensions/QuPathExtension", *listeners}

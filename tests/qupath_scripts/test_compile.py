@@ -14,6 +14,7 @@ NAMES = {
     "Learn_concepts_from_selection",
     "Name_and_merge_concepts",
     "Remove_ConceptSeg_results",
+    "Review_concepts",
     "Segment_selected_annotations",
     "Segment_whole_image",
     "Select_by_concept",

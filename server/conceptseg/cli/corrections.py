@@ -15,7 +15,7 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.reader import ImageReader
 from conceptseg.pipeline.refine import Example, useful_examples
 from conceptseg.qupath.batch import open_slide
-from conceptseg.qupath.project.contents import Outline, Result
+from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.writer_process import ProjectProcess
@@ -100,12 +100,12 @@ def _pixel_size_um(results: Sequence[Result], outlines: Mapping[str, Outline]) -
 
 def _examples(result: Result, outline: Outline) -> Iterator[Example]:
     """What a result teaches: nothing if it was rejected, or if it is of several concepts."""
-    if result.review == "rejected" and result.reassigned is None:
+    if result.review == REJECTED and result.reassigned is None:
         return
-    if result.reassigned is not None and result.concepts != (result.reassigned,):
-        before = result.concepts[0] if len(result.concepts) == 1 else None
+    if result.reassigned is not None and result.found != (result.reassigned,):
+        before = result.found[0] if len(result.found) == 1 else None
         if before is not None:
             yield Example(outline=shapely.from_wkb(outline.wkb), concept=result.reassigned, before=before)
     elif len(result.concepts) == 1:
-        accepted = result.review == "accepted"
+        accepted = result.review == ACCEPTED
         yield Example(outline=shapely.from_wkb(outline.wkb), concept=result.concepts[0], accepted=accepted)

@@ -151,11 +151,11 @@ def _piece_of_project(result: Result, outline: Outline) -> Piece:
     return Piece(
         outline=shapely.from_wkb(outline.wkb),
         dictionary=result.dictionary,
-        concepts=result.belongs_to,
+        concepts=result.concepts,
         class_name=result.class_name,
         run=result.run,
         measurements=outline.measurements,
-        reassigned_from=None if result.reassigned is None else result.concepts,
+        reassigned_from=None if result.reassigned is None else result.found,
         review=result.review,
     )
 

@@ -20,9 +20,11 @@ from typing import Any
 from conceptseg.domain.errors import ConceptSegError, ProjectError
 from conceptseg.qupath.locate import find_qupath_installations
 from conceptseg.qupath.project.contents import (
+    ACCEPTED,
     CONCEPT,
     DICTIONARY,
     REASSIGNED,
+    REJECTED,
     REVIEW,
     RUN,
     Area,
@@ -172,7 +174,11 @@ class PaquoBackend:
             by_id = {str(annotation.getID()): annotation for annotation in hierarchy.getAnnotationObjects()}
             classes = self._register(opened, changes.styles)
             for identifier, class_name in changes.rename.items():
-                by_id[identifier].setPathClass(classes[class_name])
+                annotation = by_id[identifier]
+                own_colour = annotation.getColor()  # which QuPath forgets with the class, and rejected ones have
+                annotation.setPathClass(classes[class_name])
+                if own_colour is not None:
+                    annotation.setColor(own_colour)
             _detach([by_id[identifier] for identifier in changes.remove])
             children = defaultdict(list)
             make = self._annotation_maker()
@@ -214,8 +220,9 @@ class PaquoBackend:
 
     def _result_reader(self) -> Callable[[Any], Result | None]:
         """A function that reads a result; None for an annotation that is not ours."""
-        keys = (RUN, DICTIONARY, CONCEPT, REASSIGNED, REVIEW)
-        run_key, dictionary_key, concept_key, reassigned_key, review_key = (self._java.String(key) for key in keys)
+        run_key, dictionary_key, concept_key, reassigned_key, review_key = (
+            self._java.String(key) for key in (RUN, DICTIONARY, CONCEPT, REASSIGNED, REVIEW)
+        )
 
         def read(annotation: Any) -> Result | None:
             metadata = annotation.getMetadata()
@@ -226,18 +233,18 @@ class PaquoBackend:
             path_class = annotation.getPathClass()
             concepts = str(metadata.get(concept_key) or "")
             reassigned = str(metadata.get(reassigned_key) or "")
-            review = metadata.get(review_key)
+            review = str(metadata.get(review_key) or "")
             return Result(
                 identifier=str(annotation.getID()),
                 parent=_parent(annotation),
                 class_name=str(path_class) if path_class is not None else "",
                 run=str(run),
                 dictionary=str(metadata.get(dictionary_key) or ""),
-                concepts=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
+                found=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
                 area_px=float(roi.getArea()),
                 length_px=float(roi.getLength()),
                 reassigned=int(reassigned) if reassigned.isdigit() else None,
-                review=str(review) if review is not None else None,
+                review=review if review in (ACCEPTED, REJECTED) else None,
             )
 
         return read
@@ -274,7 +281,6 @@ class PaquoBackend:
         # QuPath's own factory keeps hundredths of a px; an outline that this spoils stays exact.
         rounding, exact = java.WKBReader(java.GeometryTools.getDefaultFactory()), java.WKBReader()
         text = cache(java.String)
-        keys = [text(key) for key in (RUN, DICTIONARY, CONCEPT)]
 
         def make(result: Result, outline: Outline, path_class: Any) -> Any:
             geometry = rounding.read(outline.wkb)
@@ -284,9 +290,8 @@ class PaquoBackend:
             annotation = java.PathObjects.createAnnotationObject(roi, path_class)
             annotation.setID(uuid.fromString(result.identifier))
             metadata = annotation.getMetadata()
-            concepts = ",".join(map(str, result.concepts))
-            for key, value in zip(keys, (result.run, result.dictionary, concepts), strict=True):
-                metadata.put(key, text(value))
+            for key, value in result.metadata.items():
+                metadata.put(text(key), text(value))
             measurements = annotation.getMeasurementList()
             for name, number in outline.measurements.items():
                 measurements.put(text(name), float(number))

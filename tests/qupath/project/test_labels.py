@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 
 import pytest
 import shapely
@@ -54,21 +53,6 @@ def test_imported_labels_win():
     assert [both.of("d")[1].name, both.of("d")[2].name, both.of("e")[0].name] == ["Tumor", "Stroma", "Fat"]
 
 
-def test_an_imported_null_takes_a_field_away(tmp_path):
-    ours = Labels().named("d", [1], "Tumor").coloured("d", [1], (1, 2, 3))
-    ours.joined(Labels({"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": None}}}}})).save(
-        tmp_path / "labels.json"
-    )
-    assert json.loads((tmp_path / "labels.json").read_text())["dictionaries"]["d"]["concepts"] == {
-        "1": {"name": "Tumor", "ignored": False}
-    }
-
-
-def test_a_verdict_goes_with_the_labels():
-    theirs = Labels({"version": 1, "dictionaries": {"d": {"concepts": {"1": {"review": "accepted"}}}}})
-    assert Labels().named("d", [1], "Tumor").joined(theirs).of("d")[1].review == "accepted"
-
-
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -77,7 +61,6 @@ def test_a_verdict_goes_with_the_labels():
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"x": {}}}}}', "damaged"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1, 2, 300]}}}}}', "0 to 255"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": "a:b"}}}}}', "sub-class"),
-        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"review": "maybe"}}}}}', "accepted or rejected"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, message):
@@ -125,10 +108,26 @@ def test_a_joined_result_whose_concepts_got_different_names_stays():
     assert changed.ambiguous == 1
 
 
-def test_a_reassigned_result_has_the_name_of_its_new_concept_and_is_joined_to_nothing():
-    labels = Labels().named("demo-k2", [0, 1], "Tumor").named("demo-k2", [2], "Stroma")
-    moved, outline = result(1, concepts=(2,))
-    moved = replace(moved, reassigned=1)
-    change = relabel(*image_of((moved, outline), result(2, concepts=(0,))), labels).changes
-    assert change.rename[moved.identifier] == "Tumor"
-    assert not change.remove
+def test_a_reassigned_result_has_the_name_of_the_concept_that_a_person_gave_it():
+    labels = Labels().named("demo-k2", [0], "Stroma").named("demo-k2", [1], "Tumor")
+    drawn = [result(1, concepts=(0,)), result(2, concepts=(0,), reassigned=1), result(3, concepts=(0, 1), reassigned=0)]
+    changed = relabel(*image_of(*drawn), labels)
+    assert [changed.changes.rename[item.identifier] for item, _ in drawn] == ["Stroma", "Tumor", "Stroma"]
+    assert changed.ambiguous == 0
+
+
+def test_what_a_person_corrected_is_not_joined_with_its_neighbours():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    corrected = [{"review": "rejected"}, {"reassigned": 1}, {"reassigned": 0, "review": "accepted"}]
+    for reviewed in corrected:
+        drawn = [result(1, concepts=(0,), **reviewed), result(2, concepts=(1,))]
+        assert relabel(*image_of(*drawn), labels).joined == 0
+    mixed = [result(1, concepts=(0,), review="accepted"), result(2, concepts=(1,))]
+    assert relabel(*image_of(*mixed), labels).joined == 0
+
+
+def test_accepted_neighbours_are_joined_and_stay_accepted():
+    labels = Labels().named("demo-k2", [0, 1], "Tumor")
+    drawn = [result(number, concepts=(number - 1,), review="accepted") for number in (1, 2)]
+    ((joined, _),) = relabel(*image_of(*drawn), labels).changes.add
+    assert (joined.found, joined.review) == ((0, 1), "accepted")

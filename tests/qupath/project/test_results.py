@@ -111,11 +111,27 @@ def test_the_table_has_a_row_per_parent_and_class(tmp_path):
     ]
     assert [row["area_percent"] for row in rows] == pytest.approx([200 / 3, 100 / 3, 100])
     assert (rows[0]["area_um2"], rows[0]["mean_activation"], rows[0]["perimeter_um"]) == (50, 0.5, None)
+    assert [(row["accepted"], row["rejected"], row["reassigned"]) for row in rows] == [(0, 0, 0)] * 3
     file = tmp_path / "table.csv"
     write_table(file, rows)
     lines = file.read_text(encoding="utf-8").splitlines()
     assert lines[0] == ",".join(COLUMNS)
     assert lines[1].startswith('"slide, one",7,,,run-1,demo-k2,Concept 00,0,2,50.0,')
+
+
+def test_the_table_counts_a_reassigned_result_where_it_is_now():
+    drawn = [
+        result(1, review="accepted"),
+        result(2, review="rejected"),
+        result(3, class_name="Concept 01", concepts=(0,), reassigned=1),
+    ]
+    contents = ImageContents(results=tuple(r for r, _ in drawn), areas=(), object_count=3)
+    rows = rows_of(ImageEntry(identifier="7", name="slide"), contents, {r.identifier: o for r, o in drawn})
+    columns = ("class", "concepts", "polygons", "accepted", "rejected", "reassigned")
+    assert [tuple(row[column] for column in columns) for row in rows] == [
+        ("Concept 00", "0", 2, 1, 1, 0),
+        ("Concept 01", "1", 1, 0, 0, 1),
+    ]
 
 
 def test_a_table_is_csv_or_parquet(tmp_path):

@@ -6,7 +6,7 @@ import os
 import pytest
 import shapely
 from tests.qupath.project import fake
-from tests.qupath.project.worlds import result, style
+from tests.qupath.project.worlds import PaquoWorld, result, run_script, style
 
 from conceptseg.domain.errors import ProjectError
 from conceptseg.qupath.project.contents import Changes
@@ -34,7 +34,8 @@ def test_results_arrive_and_everything_else_stays_as_it_was(world, tmp_path):
         before = exported(writer, "1", tmp_path)
         contents = writer.inspect("1")
         tumor = next(area.identifier for area in contents.areas if area.class_name == "Tumor")
-        drawn = [result(1), result(2, class_name="Tumor", concepts=(1,)), result(3, parent=tumor)]
+        reviewed = result(4, class_name="Tumor", reassigned=1, review="accepted")
+        drawn = [result(1), result(2, class_name="Tumor", concepts=(1,)), result(3, parent=tumor), reviewed]
         write(writer, "1", *drawn)
     with world.reader(project) as reader:
         found = {item.identifier: item for item in reader.contents("1").results}
@@ -44,7 +45,7 @@ def test_results_arrive_and_everything_else_stays_as_it_was(world, tmp_path):
         assert found[expected.identifier] == expected
         assert outlines[expected.identifier].measurements == outline.measurements
     assert {identifier: feature for identifier, feature in after.items() if identifier in before} == before
-    assert len(after) == len(before) + 3
+    assert len(after) == len(before) + 4
 
 
 def test_a_class_that_the_project_has_keeps_its_colour_and_a_new_one_joins_the_list(world):
@@ -79,6 +80,25 @@ def test_results_get_another_class_and_keep_everything_else(world):
         (renamed,) = writer.contents("1").results
         assert renamed.class_name == "Tumor"
         assert writer.outlines("1") == before
+
+
+def test_a_rejected_result_that_is_renamed_stays_rejected_and_grey(qupath, template_of, tmp_path):
+    world = PaquoWorld(tmp_path, template_of(qupath))
+    project = world.make_project()
+    with world.writer(project) as writer:
+        write(writer, "1", result(1))
+    reject = """
+        def result = getAnnotationObjects().find { it.getMetadata().containsKey("conceptseg.run") }
+        result.getMetadata().put("conceptseg.review", "rejected")
+        result.setColor(128, 128, 128)
+    """
+    run_script(qupath, tmp_path, reject, "--save", "-p", project, "-i", "slide-1.png")
+    with world.writer(project) as writer:
+        write(writer, "1", rename={result(1)[0].identifier: "Tumor"})
+        (renamed,) = writer.contents("1").results
+        feature = exported(writer, "1", tmp_path)[renamed.identifier]
+    assert (renamed.class_name, renamed.review) == ("Tumor", "rejected")
+    assert feature["properties"]["color"] == [128, 128, 128]
 
 
 def test_other_images_and_the_project_file_are_not_touched(world):

@@ -103,7 +103,7 @@ def run_script(qupath, folder, script, *options):
     return done.stdout
 
 
-def result(number, *, parent=None, class_name="Concept 00", concepts=(0,), run="run-1", outline=None):
+def result(number, *, parent=None, class_name="Concept 00", concepts=(0,), run="run-1", outline=None, **reviewed):
     """A result and its outline, in a row of squares."""
     outline = outline or shapely.box(10 * number, 100, 10 * number + 10, 110)
     drawn = Result(
@@ -112,9 +112,10 @@ def result(number, *, parent=None, class_name="Concept 00", concepts=(0,), run="
         class_name=class_name,
         run=run,
         dictionary="demo-k2",
-        concepts=concepts,
+        found=concepts,
         area_px=outline.area,
         length_px=outline.length,
+        **reviewed,
     )
     return drawn, Outline(wkb=shapely.to_wkb(outline), measurements={"Area µm^2": 25.0, "Mean activation": 0.5})
 

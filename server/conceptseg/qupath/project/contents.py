@@ -13,7 +13,9 @@ RUN, DICTIONARY, CONCEPT = "conceptseg.run", "conceptseg.dictionary", "conceptse
 """Metadata of every object that ConceptSeg makes: here, in the QuPath scripts and in GeoJSON."""
 
 REASSIGNED, REVIEW = "conceptseg.reassigned", "conceptseg.review"
-"""What a person said about one object: the concept it belongs to instead, and ``accepted`` or ``rejected``."""
+"""Metadata of objects that a person reviewed: the concept it is instead, and ``accepted`` or ``rejected``."""
+
+ACCEPTED, REJECTED = "accepted", "rejected"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -26,11 +28,11 @@ class Result:
         class_name: QuPath class.
         run: Run that made it.
         dictionary: Concept dictionary of that run.
-        concepts: Indices of its concepts in the dictionary; several after merging.
+        found: Indices of its concepts in the dictionary, as they were found; several after merging.
         area_px: Area in full-resolution px².
         length_px: Length of its outline in full-resolution px.
         reassigned: The concept that a person gave it instead; None if nobody did.
-        review: ``accepted`` or ``rejected`` by a person; None without a verdict.
+        review: What a person said about it, `ACCEPTED` or `REJECTED`; None if nobody did.
     """
 
     identifier: str
@@ -38,21 +40,26 @@ class Result:
     class_name: str
     run: str
     dictionary: str
-    concepts: tuple[int, ...]
+    found: tuple[int, ...]
     area_px: float
     length_px: float
     reassigned: int | None = None
     review: str | None = None
 
     @property
-    def belongs_to(self) -> tuple[int, ...]:
-        """Its concepts, corrections taken into account."""
-        return self.concepts if self.reassigned is None else (self.reassigned,)
+    def concepts(self) -> tuple[int, ...]:
+        """Indices of the concepts it counts as: the one a person gave it, else those that were found."""
+        return self.found if self.reassigned is None else (self.reassigned,)
 
     @property
-    def is_corrected(self) -> bool:
-        """A person said something about this very object."""
-        return self.reassigned is not None or self.review is not None
+    def metadata(self) -> dict[str, str]:
+        """What it says about itself in QuPath."""
+        said = {RUN: self.run, DICTIONARY: self.dictionary, CONCEPT: ",".join(map(str, self.found))}
+        if self.reassigned is not None:
+            said[REASSIGNED] = str(self.reassigned)
+        if self.review is not None:
+            said[REVIEW] = self.review
+        return said
 
     def with_class(self, name: str) -> Self:
         """The same result in another class."""

@@ -43,10 +43,10 @@ def relabel(contents: ImageContents, outlines: Mapping[str, Outline], labels: La
     ambiguous = 0
     drawn = []
     for result in contents.results:
-        style = labels.style(result.dictionary, result.belongs_to)
+        style = labels.style(result.dictionary, result.concepts)
         if style is None:
             known = labels.of(result.dictionary)
-            ambiguous += len(result.belongs_to) > 1 and any(concept in known for concept in result.belongs_to)
+            ambiguous += len(result.concepts) > 1 and any(concept in known for concept in result.concepts)
             continue
         if style.name not in styles or style.chosen:
             styles[style.name] = style

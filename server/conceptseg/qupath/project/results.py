@@ -14,7 +14,7 @@ from shapely import Polygon
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.pipeline.result import SegmentationResult
-from conceptseg.qupath.project.contents import ClassStyle, Outline, Result
+from conceptseg.qupath.project.contents import REJECTED, ClassStyle, Outline, Result
 from conceptseg.qupath.project.labels import Labels
 
 _OBJECT_IDS = uuid.UUID("0d7f4a1e-6a53-5d0f-9d43-2f7c7b1f4a90")  # namespace of object ids, any fixed value
@@ -59,7 +59,7 @@ def results_of(
             class_name=styles[polygon.concept].name,
             run=run,
             dictionary=found.dictionary,
-            concepts=(polygon.concept,),
+            found=(polygon.concept,),
             area_px=float(polygon.polygon.area),
             length_px=float(polygon.polygon.length),
         )
@@ -77,19 +77,20 @@ def results_of(
 
 
 def join_touching(drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
-    """One result for those that share an edge, parent, class, run and dictionary, but not the concept.
+    """One result for those that share an edge, parent, class, run, dictionary and verdict, but not the concept.
 
     The areas of a joined result are sums, its perimeter that of the new outline; other measurements are means
-    weighted by area. Everything else is returned as it is, and so is what a person corrected one by one: joined, nobody
-    could tell any more what was corrected.
+    weighted by area. Everything else is returned as it is, and so are rejected and reassigned results: what a person
+    said about them is about their own outlines.
     """
     groups: dict[tuple[object, ...], list[Drawn]] = defaultdict(list)
-    kept: list[Drawn] = [item for item in drawn if item[0].is_corrected]
+    kept: list[Drawn] = []
     for item in drawn:
         result = item[0]
-        if result.is_corrected:
-            continue
-        groups[result.parent, result.class_name, result.run, result.dictionary].append(item)
+        if result.review == REJECTED or result.reassigned is not None:
+            kept.append(item)
+        else:
+            groups[result.parent, result.class_name, result.run, result.dictionary, result.review].append(item)
     for members in groups.values():
         several = len({result.concepts for result, _ in members}) > 1
         kept.extend(_joined(members) if several else members)
@@ -119,9 +120,10 @@ def _union(members: Sequence[Drawn], polygon: Polygon) -> Drawn:
         class_name=first.class_name,
         run=first.run,
         dictionary=first.dictionary,
-        concepts=tuple(sorted({concept for result, _ in members for concept in result.concepts})),
+        found=tuple(sorted({concept for result, _ in members for concept in result.found})),
         area_px=float(polygon.area),
         length_px=float(polygon.length),
+        review=first.review,
     )
     return result, Outline(wkb=shapely.to_wkb(polygon), measurements=_combined(members, polygon))
 

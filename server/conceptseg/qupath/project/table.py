@@ -10,7 +10,7 @@ from typing import Any
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
-from conceptseg.qupath.project.contents import ImageContents, Outline, Result
+from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, ImageContents, Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry
 
 COLUMNS = (
@@ -27,6 +27,9 @@ COLUMNS = (
     "area_percent",
     "perimeter_um",
     "mean_activation",
+    "accepted",
+    "rejected",
+    "reassigned",
 )
 """One row per image, parent, run and class."""
 
@@ -35,7 +38,8 @@ def rows_of(entry: ImageEntry, contents: ImageContents, outlines: Mapping[str, O
     """The rows of an image.
 
     ``area_percent`` is the share of what the run labelled inside the same parent; ``mean_activation`` is weighted by
-    area. A number that no result has is None.
+    area. A number that no result has is None. ``accepted``, ``rejected`` and ``reassigned`` count what a person said;
+    reassigned ones are counted where they are now.
     """
     parent_classes = {area.identifier: area.class_name or "" for area in contents.areas}
     groups: dict[tuple[str, str, str, str], list[Result]] = defaultdict(list)
@@ -62,6 +66,9 @@ def rows_of(entry: ImageEntry, contents: ImageContents, outlines: Mapping[str, O
                 "area_percent": 100 * sum(result.area_px for result in members) / (labelled[parent, run] or 1),
                 "perimeter_um": _sum(measured, "Perimeter µm"),
                 "mean_activation": _mean(measured, "Mean activation"),
+                "accepted": sum(result.review == ACCEPTED for result in members),
+                "rejected": sum(result.review == REJECTED for result in members),
+                "reassigned": sum(result.reassigned is not None for result in members),
             }
         )
     return rows

@@ -45,6 +45,11 @@ public final class ConceptSeg {
         return new NamingJob(imageData);
     }
 
+    /** What people say about an image's results, annotation by annotation. */
+    public static Review review(ImageData<BufferedImage> imageData) {
+        return new Review(imageData);
+    }
+
     /** All objects that ConceptSeg made in an image. */
     public static List<PathObject> results(ImageData<BufferedImage> imageData) {
         return Results.of(require(imageData));
@@ -61,7 +66,7 @@ public final class ConceptSeg {
         return Results.isResult(object);
     }
 
-    /** Indices of a result's concepts, several if it was merged; none if it is no result. */
+    /** Concepts that a result counts as: the one a person gave it, else those found; none if it is no result. */
     public static List<Integer> concepts(PathObject object) {
         return Results.concepts(object);
     }

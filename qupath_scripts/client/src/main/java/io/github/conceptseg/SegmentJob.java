@@ -208,7 +208,13 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
             progress -> monitor.progress((index + ProgressText.fraction(progress)) / count,
                 prefix + ProgressText.words(progress)), monitor::cancelled);
         if (replace) {
-            changes.remove(Results.in(parent));
+            List<PathObject> earlier = Results.in(parent);
+            long reviewed = earlier.stream().filter(ReviewFilter.OPEN.negate()).count();
+            if (reviewed > 0) {
+                report.line(ConceptSeg.label(parent) + ": " + Counted.of(reviewed, "reviewed annotation")
+                    + " replaced. Undo brings back what people said about them.");
+            }
+            changes.remove(earlier);
         }
         changes.add(parent, segmented.objects());
         if (lockParent && !parent.isRootObject()) {

@@ -1,10 +1,13 @@
 package qupath.lib.gui;
 
 import java.awt.image.BufferedImage;
+import javafx.beans.property.ReadOnlyObjectProperty;
 import javafx.collections.ObservableList;
 import javafx.scene.control.MenuItem;
+import javafx.stage.Stage;
 import qupath.lib.gui.panes.PreferencePane;
 import qupath.lib.gui.viewer.OverlayOptions;
+import qupath.lib.gui.viewer.QuPathViewer;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.classes.PathClass;
 import qupath.lib.projects.Project;
@@ -14,7 +17,15 @@ public class QuPathGUI {
 
     public native ImageData<BufferedImage> getImageData();
 
+    public native ReadOnlyObjectProperty<ImageData<BufferedImage>> imageDataProperty();
+
     public native Project<BufferedImage> getProject();
+
+    public native Stage getStage();
+
+    public native QuPathViewer getViewer();
+
+    public native UndoRedoManager getUndoRedoManager();
 
     public native MenuItem installCommand(String path, Runnable runnable);
 

@@ -30,6 +30,10 @@ public abstract class PathObject {
 
     public native String getDisplayedName();
 
+    public native Integer getColor();
+
+    public native void setColor(Integer colour);
+
     public native boolean isLocked();
 
     public native void setLocked(boolean locked);

@@ -24,6 +24,7 @@ record BundledScript(String title, String file) {
         new BundledScript("Segment whole image", "Segment_whole_image.groovy"),
         new BundledScript("Learn concepts from selection", "Learn_concepts_from_selection.groovy"),
         new BundledScript("Name and merge concepts", "Name_and_merge_concepts.groovy"),
+        new BundledScript("Review concepts", "Review_concepts.groovy"),
         new BundledScript("Select by concept", "Select_by_concept.groovy"),
         new BundledScript("Show concept summary", "Show_concept_summary.groovy"),
         new BundledScript("Remove ConceptSeg results", "Remove_ConceptSeg_results.groovy"),

@@ -20,6 +20,8 @@ public final class Changes {
     private final List<Addition> additions = new ArrayList<>();
     private final List<Merge> merges = new ArrayList<>();
     private final Map<PathObject, PathClass> toClassify = new LinkedHashMap<>();
+    private final Map<PathObject, Map<String, String>> toDescribe = new LinkedHashMap<>();
+    private final Map<PathObject, Integer> toPaint = new LinkedHashMap<>();
     private final Map<PathClass, Integer> colours = new LinkedHashMap<>();
     private final Set<PathObject> toRepaint = new LinkedHashSet<>();
     private final Set<PathObject> toLock = new LinkedHashSet<>();
@@ -48,6 +50,16 @@ public final class Changes {
     /** Give an object another class. */
     public void classify(PathObject object, PathClass pathClass) {
         toClassify.put(object, pathClass);
+    }
+
+    /** Set a metadata value of an object; null takes it away. */
+    public void describe(PathObject object, String key, String value) {
+        toDescribe.computeIfAbsent(object, ignored -> new LinkedHashMap<>()).put(key, value);
+    }
+
+    /** Draw an object in a colour of its own, 0xRRGGBB; null for that of its class. */
+    public void paint(PathObject object, Integer rgb) {
+        toPaint.put(object, rgb == null ? null : ConceptLabel.opaque(rgb));
     }
 
     /** Give a class another colour, 0xRRGGBB, that of these objects. */
@@ -126,9 +138,17 @@ public final class Changes {
             changed.addAll(addition.children());
             changed.add(addition.parent());
         }
-        toClassify.forEach(PathObject::setPathClass);
+        toClassify.forEach((object, pathClass) -> {
+            Integer own = object.getColor(); // which QuPath forgets with the class
+            object.setPathClass(pathClass);
+            object.setColor(own);
+        });
+        toDescribe.forEach((object, values) -> values.forEach((key, value) -> describeNow(object, key, value)));
+        toPaint.forEach(PathObject::setColor);
         colours.forEach(PathClass::setColor);
         changed.addAll(toClassify.keySet());
+        changed.addAll(toDescribe.keySet());
+        changed.addAll(toPaint.keySet());
         changed.addAll(toRepaint);
         for (Merge merge : merges) {
             mergeNow(merge);
@@ -140,6 +160,14 @@ public final class Changes {
         }
         if (!changed.isEmpty()) {
             hierarchy.fireObjectsChangedEvent(this, new ArrayList<>(changed), false);
+        }
+    }
+
+    private static void describeNow(PathObject object, String key, String value) {
+        if (value == null) {
+            object.getMetadata().remove(key);
+        } else {
+            object.getMetadata().put(key, value);
         }
     }
 

@@ -5,6 +5,7 @@ import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import qupath.lib.gui.QuPathGUI;
+import qupath.lib.gui.viewer.OverlayOptions;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.classes.PathClass;
 import qupath.lib.projects.Project;
@@ -35,10 +36,18 @@ public final class ClassList {
         QuPathGUI gui = Gui.showing(imageData);
         if (gui != null) {
             Gui.onFx(() -> {
-                hidden.forEach((name, hide) ->
-                    gui.getOverlayOptions().setPathClassHidden(PathClass.fromString(name, null), hide));
+                hidden.forEach((name, hide) -> hide(gui.getOverlayOptions(), PathClass.fromString(name, null), hide));
                 return null;
             });
+        }
+    }
+
+    /** Hide a class (true) or draw it again (false); on the JavaFX thread. */
+    public static void hide(OverlayOptions options, PathClass pathClass, boolean hide) {
+        options.setPathClassHidden(pathClass, hide);
+        // QuPath 0.6.0 can be told to show the chosen classes instead, which turns the meaning of the setter round.
+        if (options.isPathClassHidden(pathClass) != hide) {
+            options.setPathClassHidden(pathClass, !hide);
         }
     }
 

@@ -40,7 +40,7 @@ public record ConceptLabel(String name, Integer colour, boolean ignored) {
     }
 
     /** The class, without the colour; only with a {@link #className()}. */
-    PathClass pathClass() {
+    public PathClass pathClass() {
         // Loading them makes QuPath's own colours of Tumor, Stroma, ... known, also headless.
         PathClass.StandardPathClasses.TUMOR.getColor();
         return PathClass.fromString(className(), colour == null ? null : opaque(colour));

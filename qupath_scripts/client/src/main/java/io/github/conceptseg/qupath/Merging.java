@@ -41,16 +41,21 @@ public final class Merging {
         this.classOf = classOf;
     }
 
-    /** Results of different runs stay apart: their concepts need not mean the same. */
-    private record Group(PathObject parent, PathClass pathClass, ImagePlane plane, String run) {
+    /** Results of different runs stay apart, as their concepts need not mean the same, and so do accepted and others. */
+    private record Group(PathObject parent, PathClass pathClass, ImagePlane plane, String run, Verdict verdict) {
     }
 
-    /** Add to the changes what is to be merged. Where a class has one concept only, its outlines stay as they are. */
+    /**
+     * Add to the changes what is to be merged. Where a class has one concept only, its outlines stay as they are, and so
+     * does what a person corrected: rejected and reassigned results say something about their own outlines.
+     */
     public void plan(Collection<PathObject> results, Changes changes) {
-        Map<Group, List<PathObject>> groups = results.stream().collect(Collectors.groupingBy(
-            result -> new Group(result.getParent(), classOf.apply(result), result.getROI().getImagePlane(),
-                result.getMetadata().get(Results.RUN)),
-            LinkedHashMap::new, Collectors.toList()));
+        Map<Group, List<PathObject>> groups = results.stream()
+            .filter(result -> Verdict.of(result) != Verdict.REJECTED && !Results.isReassigned(result))
+            .collect(Collectors.groupingBy(
+                result -> new Group(result.getParent(), classOf.apply(result), result.getROI().getImagePlane(),
+                    result.getMetadata().get(Results.RUN), Verdict.of(result)),
+                LinkedHashMap::new, Collectors.toList()));
         groups.forEach((group, members) -> {
             if (concepts(members).size() > 1) {
                 parts(members).forEach((part, together) -> {

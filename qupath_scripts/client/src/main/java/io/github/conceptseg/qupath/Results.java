@@ -17,6 +17,11 @@ public final class Results {
     public static final String DICTIONARY = "conceptseg.dictionary";
     /** Metadata: index of the concept; several, separated by commas, after merging. */
     public static final String CONCEPT = "conceptseg.concept";
+    /** Metadata: index of the concept that a person said it is instead; {@link #CONCEPT} stays what was found. */
+    public static final String REASSIGNED = "conceptseg.reassigned";
+
+    /** Measurement: share of the concept in what was found there, 0 to 1. */
+    private static final String PURITY = "Concept purity";
 
     private Results() {
     }
@@ -26,10 +31,24 @@ public final class Results {
         return object.isAnnotation() && object.getMetadata().containsKey(RUN);
     }
 
-    /** Concepts of a result, several after merging. */
+    /** Concepts that a result counts as: the one that a person gave it, else those found, several after merging. */
     public static List<Integer> concepts(PathObject result) {
-        String text = result.getMetadata().getOrDefault(CONCEPT, "");
-        return text.isEmpty() ? List.of() : Arrays.stream(text.split(",")).map(Integer::valueOf).toList();
+        return numbers(result.getMetadata().getOrDefault(isReassigned(result) ? REASSIGNED : CONCEPT, ""));
+    }
+
+    /** Concepts that were found, whatever people said since. */
+    public static List<Integer> foundConcepts(PathObject result) {
+        return numbers(result.getMetadata().getOrDefault(CONCEPT, ""));
+    }
+
+    /** Whether a person gave it another concept. */
+    public static boolean isReassigned(PathObject result) {
+        return result.getMetadata().getOrDefault(REASSIGNED, "").matches("\\d{1,9}");
+    }
+
+    /** How sure the segmentation was, 0 to 1; NaN if it did not say. */
+    public static double purity(PathObject result) {
+        return result.getMeasurementList().get(PURITY);
     }
 
     /** Dictionary of a result. */
@@ -69,6 +88,10 @@ public final class Results {
             parent.removeChildObjects(children);
             parent.addChildObjects(kept);
         });
+    }
+
+    private static List<Integer> numbers(String text) {
+        return text.isEmpty() ? List.of() : Arrays.stream(text.split(",")).map(Integer::valueOf).toList();
     }
 
     private static void collect(PathObject parent, List<PathObject> found, boolean deep) {

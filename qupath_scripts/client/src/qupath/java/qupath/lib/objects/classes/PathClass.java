@@ -1,6 +1,8 @@
 package qupath.lib.objects.classes;
 
 public final class PathClass {
+    public static native PathClass getNullClass();
+
     public static native PathClass fromString(String name, Integer colour);
 
     public native Integer getColor();

@@ -1,0 +1,5 @@
+package qupath.lib.objects.hierarchy.events;
+
+public class PathObjectHierarchyEvent {
+    public native boolean isChanging();
+}
