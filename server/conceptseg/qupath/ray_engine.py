@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Future
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -40,7 +41,7 @@ class RayTasks:
             InvalidRequestError: Ray is not installed, there is no such cluster, or it will never have such a worker.
         """
         try:
-            import ray
+            ray: Any = import_module("ray")
         except ImportError as error:
             raise InvalidRequestError(
                 "--engine ray needs Ray. Install it with `pip install 'conceptseg[ray]'`."
