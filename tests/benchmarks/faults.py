@@ -51,15 +51,17 @@ def main() -> None:
         template = make_project(folder)
         drawn = objects(template)
         undisturbed = copied(template, folder / "undisturbed")
+        process = annotate(undisturbed)
+        wait_until_it_works(undisturbed, process)
         started = time.perf_counter()
-        assert annotate(undisturbed).wait() == 0
+        assert process.wait() == 0
         seconds = time.perf_counter() - started
         expected = objects(undisturbed)
         print(f"undisturbed: {seconds:.1f} s, {sum(map(len, expected.values()))} objects", flush=True)
         runs = []
         for number in range(arguments.runs):
             project = copied(template, folder / f"run-{number}")
-            target, after = TARGETS[number % len(TARGETS)], chance.uniform(0.1, 1) * seconds
+            target, after = TARGETS[number % len(TARGETS)], chance.uniform(0, 1) * seconds
             run = {"target": target, "after_seconds": round(after, 2), **disturb(project, target, after)}
             run["outcome"] = compare(objects(project), expected, drawn)
             runs.append(run)
@@ -99,9 +101,17 @@ def annotate(project: Path, *options: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([*ANNOTATE, project, *options], stdout=log, stderr=log)
 
 
+def wait_until_it_works(project: Path, process: subprocess.Popen[bytes]) -> None:
+    """Until QuPath and the encoder are there and the first image is begun."""
+    journal = project.parent / ".conceptseg" / "annotate.jsonl"
+    while not journal.exists() and process.poll() is None:
+        time.sleep(0.01)
+
+
 def disturb(project: Path, target: str, after: float) -> dict[str, Any]:
-    """Kill ``target`` after so many seconds, then resume; what had been done before, and the exit code at last."""
+    """Kill ``target`` so many seconds after the first image was begun, then resume; what had been done before, and the exit code at last."""
     process = annotate(project)
+    wait_until_it_works(project, process)
     time.sleep(after)
     victims = [process.pid] if target != "writer" else []
     if target != "command":

@@ -125,8 +125,11 @@ def test_one_process_writes(make_project):
     assert len(owners) == 1
 
 
-def test_a_cluster_that_cannot_do_it_is_said_at_once():
+def test_a_cluster_that_is_too_small_is_said_at_once():
     with pytest.raises(InvalidRequestError, match=r"has \d+ CPUs and \d+ GPUs, a slide would need 10000"):
         RayTasks(SEGMENT, cpus=10_000)
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once():
     with pytest.raises(InvalidRequestError, match=r"No Ray cluster at 127\.0\.0\.1:1"):
         RayTasks(SEGMENT, address="127.0.0.1:1")

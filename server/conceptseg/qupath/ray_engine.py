@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from concurrent.futures import Future
 from importlib import import_module
 from typing import Any
@@ -13,6 +14,8 @@ from conceptseg.domain.errors import ConceptSegError, InvalidRequestError, Worke
 from conceptseg.domain.progress import ReportProgress, never_cancelled, report_nothing
 from conceptseg.pipeline.batch import SegmentRegion
 from conceptseg.qupath.slide import Segmented, SlideTask, segment_slide
+
+_LISTENER_SECONDS = 10.0
 
 
 class RayTasks:
@@ -47,6 +50,8 @@ class RayTasks:
                 "--engine ray needs Ray. Install it with `pip install 'conceptseg[ray]'`."
             ) from error
         self._ray = ray
+        if address is not None:
+            _require_listener(address)
         # Convolutions round differently with another number of threads, and Ray would give a worker one thread.
         threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
         try:
@@ -57,11 +62,8 @@ class RayTasks:
                 logging_level="error",
                 runtime_env={"env_vars": threads},
             )
-        except (ConnectionError, ValueError, RuntimeError) as error:
-            raise InvalidRequestError(
-                f"No Ray cluster at {address or 'this computer'}: {error}. Start one with `ray start --head`, or leave "
-                "out --ray-address for one that lives as long as the run."
-            ) from error
+        except (ray.exceptions.RayError, ConnectionError, ValueError, RuntimeError) as error:
+            raise _no_cluster(address or "this computer", error) from error
         resources = ray.cluster_resources()
         there = int(resources.get("GPU", 0))
         nodes = sum(1 for node in ray.nodes() if node["Alive"])
@@ -108,6 +110,24 @@ class RayTasks:
         for reference in list(self._working):
             self._ray.cancel(reference, force=True)
         self._ray.shutdown()
+
+
+def _require_listener(address: str) -> None:
+    """Raise InvalidRequestError at once for a computer that does not listen; Ray would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not port.isdigit():
+        return
+    try:
+        socket.create_connection((host, int(port)), _LISTENER_SECONDS).close()
+    except OSError as error:
+        raise _no_cluster(address, error) from error
+
+
+def _no_cluster(address: str, error: Exception) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"No Ray cluster at {address}: {error}. Start one with `ray start --head`, or leave out --ray-address for one "
+        "that lives as long as the run."
+    )
 
 
 def _segment_slide(task: SlideTask, segment: SegmentRegion) -> tuple[bool, Segmented | ConceptSegError]:
