@@ -109,7 +109,7 @@ def wait_until_it_works(project: Path, process: subprocess.Popen[bytes]) -> None
 
 
 def disturb(project: Path, target: str, after: float) -> dict[str, Any]:
-    """Kill ``target`` so many seconds after the first image was begun, then resume; what had been done before, and the exit code at last."""
+    """Kill ``target`` so many seconds after the work began, then resume; what had been done, and the last exit code."""
     process = annotate(project)
     wait_until_it_works(project, process)
     time.sleep(after)
