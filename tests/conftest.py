@@ -38,7 +38,7 @@ TIERS: dict[str, tuple[str, Callable[[], bool]]] = {
     "shared": ("the shared development data (CONCEPTSEG_SHARED_DATA)", SHARED_DATA.is_dir),
     "qupath": ("a QuPath installation (PAQUO_QUPATH_DIR)", lambda: bool(find_qupath_installations())),
     "gpu": ("a GPU", _has_gpu),
-    "ray": ("ray (pip install ray)", lambda: importlib.util.find_spec("ray") is not None),
+    "ray": ("ray (pip install 'conceptseg[ray]')", lambda: importlib.util.find_spec("ray") is not None),
     "browser": ("Chromium", lambda: any(shutil.which(name) for name in CHROMIUM_NAMES)),
 }
 _available = cache(lambda tier: TIERS[tier][1]())

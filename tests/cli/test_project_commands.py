@@ -14,6 +14,8 @@ from tests.qupath.project.worlds import run_script
 
 from conceptseg.cli.main import main
 from conceptseg.qupath.locate import find_qupath_installations
+from conceptseg.qupath.run import annotate_in_threads
+from conceptseg.rpc.server import Server, ServeSettings
 
 QUPATHS = [pytest.param(q, id=f"QuPath {q.version}") for q in find_qupath_installations()] or [None]
 CALIBRATED = ["--pixel-size-um", "0.5", "--k", "8"]
@@ -137,6 +139,68 @@ def test_a_second_run_skips_or_gives_the_same_again(project, tmp_path, capsys):
     assert [event["polygons"] for event in finished] == [event["replaced"] for event in finished]
     after = exported(project, tmp_path / "after", capsys)
     assert [class_counts(f) for f in after.values()] == [class_counts(f) for f in before.values()]
+
+
+def drawn(features):
+    """What the objects of every image are, whatever run made them."""
+    return {
+        image: sorted(
+            json.dumps([f["geometry"], f["properties"]["classification"], f["properties"]["measurements"]])
+            for f in of_image.values()
+        )
+        for image, of_image in features.items()
+    }
+
+
+@pytest.fixture
+def endpoint(tmp_path, monkeypatch):
+    """A server that runs on this machine."""
+    monkeypatch.setenv("CONCEPTSEG_CONFIG_DIR", str(tmp_path / "config"))
+    server = Server(ServeSettings(device="cpu"), annotate=annotate_in_threads)
+    yield server.endpoint.endpoint
+    server.stop()
+    server.run()
+
+
+@pytest.mark.qupath
+def test_on_a_server_and_with_several_images_at_once_everything_is_the_same(project, endpoint, tmp_path, capsys):
+    before = drawn(exported(project, tmp_path / "before", capsys))
+    classes = (project.parent / "classifiers" / "classes.json").read_bytes()
+    for number, server in enumerate([endpoint, "auto"]):
+        code, _, err = run("annotate", project, *CALIBRATED, "--server", server, "--jobs", 2, capsys=capsys)
+        assert (code, err) == (0, "")
+        assert drawn(exported(project, tmp_path / f"after-{number}", capsys)) == before
+        assert (project.parent / "classifiers" / "classes.json").read_bytes() == classes
+
+
+@pytest.mark.qupath
+def test_a_server_that_does_not_answer_is_said_before_anything_is_done(project, tmp_path, capsys):
+    before = fake.files_of(project)
+    nobody = ["--server", "127.0.0.1:1", "--token", "t"]
+    code, _, err = run("annotate", project, *CALIBRATED, *nobody, "--status-file", tmp_path / "s.json", capsys=capsys)
+    assert code == 1
+    assert "127.0.0.1:1 cannot be reached" in err
+    assert fake.files_of(project) == before
+    assert not (tmp_path / "s.json").exists()
+
+
+@pytest.mark.qupath
+def test_a_status_file_says_what_is_done_and_what_is_missing(project, slides, tmp_path, capsys):
+    moved = shutil.copytree(slides, tmp_path / "moved")
+    torn = (moved / "a.png").read_bytes()
+    (moved / "a.png").write_bytes(torn[:2000])
+    options = [*CALIBRATED, "--rebase", slides, moved, "--status-file", tmp_path / "status.json", "--json"]
+    assert run("annotate", project, *options, capsys=capsys)[0] == 1
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert (status["state"], status["counts"]) == ("finished", {"images": 2, "failed": 1, "done": 1})
+    (moved / "a.png").write_bytes(torn)
+    code, out, _ = run("annotate", project, *options, capsys=capsys)
+    assert code == 0
+    assert [event["image"] for event in events(out) if event["event"] == "finished"] == ["a.png"]
+    code, out, _ = run("annotate", project, *options, capsys=capsys)
+    assert (code, events(out)[-1]["images"]) == (0, 0)
+    status = json.loads((tmp_path / "status.json").read_text())
+    assert {image["name"]: image["state"] for image in status["images"]} == {"a.png": "done", "b.png": "done"}
 
 
 @pytest.mark.qupath

@@ -1,6 +1,10 @@
 """A run over the images of a project."""
 
 import json
+import threading
+import time
+from collections import Counter
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +14,11 @@ from PIL import Image
 from shapely import box
 from tests.qupath.project import fake
 
-from conceptseg.qupath.batch import Job, annotate
+from conceptseg.domain.errors import CancelledByCallerError, InvalidRequestError, WorkerLostError
+from conceptseg.domain.progress import Progress, stop_if
+from conceptseg.pipeline.batch import ImageProgress, ImageStarted, Job
+from conceptseg.qupath.batch import annotate
+from conceptseg.qupath.engine import Threads
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.writer import ProjectWriter
 from conceptseg.qupath.writer_process import WriterDiedError
@@ -32,23 +40,21 @@ def run(project, make_result):
     """Run over all images; two rectangles are found in each region."""
     regions = []
 
-    def segment(source, *, clip, progress):
+    def found_in(source, *, clip, progress, cancelled):
         region = source.grid.region
         regions.append((str(region), None if clip is None else clip.bounds))
         left, top = region.x, region.y
         middle, right, bottom = left + region.width / 2, left + region.width, top + region.height
         return make_result([(0, box(left, top, middle, bottom)), (1, box(middle, top, right, bottom))])
 
-    def go(job=JOB, *, labels=None, done_before=None, run_id="run-1", **others):
+    def go(job=JOB, *, labels=None, done_before=None, run_id="run-1", jobs=1, segment=found_in, **others):
         regions.clear()
         with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
             entries = writer.entries()
-            options = {"segment": segment} | others
-            return list(
-                annotate(
-                    writer, entries, job=job, run=run_id, labels=labels or Labels(), done_before=done_before, **options
-                )
-            )
+            options = {"job": job, "run": run_id, "labels": labels or Labels(), "done_before": done_before} | others
+            with closing(Threads(segment, jobs=jobs)) as engine:
+                outcomes = annotate(writer, entries, engine=engine, rest_seconds=0.01, **options)
+                return sorted(outcomes, key=lambda outcome: outcome.image.identifier)
 
     go.regions = regions
     return go
@@ -155,12 +161,119 @@ def test_what_a_resumed_run_had_done_is_left_alone(project, run):
     assert ours(project, "2") == []
 
 
-def test_without_a_writer_a_run_ends(run):
-    def killed(source, *, clip, progress):
+def test_without_a_writer_a_run_ends(project, run, monkeypatch):
+    def die(*arguments, **keywords):
         raise WriterDiedError("killed")
 
+    monkeypatch.setattr(ProjectWriter, "write", die)
     with pytest.raises(WriterDiedError):
-        run(segment=killed)
+        run()
+
+
+@pytest.mark.parametrize("jobs", [2, 5])
+def test_results_do_not_depend_on_how_many_images_are_in_work(tmp_path, run, project, jobs):
+    run()
+    alone = fake.files_of(project)
+    for image in "123":
+        data = project.parent / "data" / image / "data.qpdata"
+        data.write_text(json.dumps({"objects": [fake.drawn_by_hand(f"mine-{image}", "Tumor")]}))
+    assert states(run(jobs=jobs)) == ["done"] * 3
+    assert fake.files_of(project) == alone
+
+
+def test_so_many_images_are_in_work_at_once(run, make_result):
+    together = threading.Barrier(3, timeout=30)
+
+    def wait_for_the_others(source, **_):
+        together.wait()
+        return make_result()
+
+    assert states(run(jobs=3, segment=wait_for_the_others)) == ["done"] * 3
+
+
+def test_while_an_image_is_written_the_next_one_is_segmented(run, make_result, monkeypatch):
+    begun, written = [threading.Event() for _ in range(3)], []
+    write = ProjectWriter.write
+
+    def segment(source, **_):
+        next(event for event in begun if not event.is_set()).set()
+        return make_result()
+
+    def write_late(writer, image, *arguments, **keywords):
+        assert all(event.wait(30) for event in begun[: len(written) + 2])
+        written.append(image)
+        write(writer, image, *arguments, **keywords)
+
+    monkeypatch.setattr(ProjectWriter, "write", write_late)
+    assert states(run(segment=segment)) == ["done"] * 3
+
+
+def test_a_slide_whose_worker_was_lost_is_tried_again_but_not_for_ever(project, run, make_result):
+    tries = Counter()
+
+    def lost(source, **_):
+        tries[source.name] += 1
+        if source.name == "slide-2.png" or tries[source.name] == 1:
+            raise WorkerLostError("the worker was killed")
+        return make_result()
+
+    outcomes = run(segment=lost, jobs=2)
+    assert states(outcomes) == ["done", "failed", "done"]
+    assert outcomes[1].message == "the worker was killed"
+    assert tries == {"slide-1.png": 2, "slide-2.png": 3, "slide-3.png": 2}
+    assert len(ours(project, "1")) == 2
+
+
+def test_what_nobody_thought_of_fails_one_slide_alone(run, make_result):
+    def break_down(source, **_):
+        if source.name == "slide-2.png":
+            raise ZeroDivisionError("by zero")
+        return make_result()
+
+    outcomes = run(segment=break_down)
+    assert states(outcomes) == ["done", "failed", "done"]
+    assert outcomes[1].message == "ZeroDivisionError: by zero. Please report this."
+
+
+def test_a_cancelled_run_leaves_every_image_whole(project, run, make_result):
+    cancel = threading.Event()
+
+    def cancelled_inside_the_second(source, *, clip, progress, cancelled):
+        if source.name == "slide-2.png":
+            cancel.set()
+            while not cancelled():
+                time.sleep(0.01)
+            stop_if(cancelled)
+        return make_result()
+
+    with pytest.raises(CancelledByCallerError):
+        run(segment=cancelled_inside_the_second, cancelled=cancel.is_set)
+    assert ours(project, "2") == ours(project, "3") == []
+    assert len(ours(project, "1")) in (0, 2)
+
+
+def test_it_tells_what_it_does(run, make_result):
+    told = []
+
+    def segment(source, *, clip, progress, cancelled):
+        progress(Progress(stage="encode", done=1, total=2))
+        return make_result()
+
+    run(segment=segment, tell=told.append)
+    images = [event.image.identifier for event in told if isinstance(event, ImageStarted)]
+    assert images == ["1", "2", "3"]
+    steps = [event for event in told if isinstance(event, ImageProgress)]
+    assert {(step.image.name, step.progress.total) for step in steps} == {(f"slide-{n}.png", 2) for n in (1, 2, 3)}
+
+
+def test_a_slide_that_must_not_be_opened_is_not(run):
+    def refuse(slide):
+        if slide.name == "slide-2.png":
+            raise InvalidRequestError("Hands off.")
+
+    outcomes = run(check_slide=refuse)
+    assert states(outcomes) == ["done", "failed", "done"]
+    assert outcomes[1].message == "Hands off."
 
 
 def test_settings_that_do_not_change_results_do_not_make_another_run():

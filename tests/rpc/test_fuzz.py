@@ -223,7 +223,7 @@ def test_metadata_that_is_no_text(server: Any, stub: Any) -> None:
 
 def test_unknown_methods(server: Any) -> None:
     with grpc.insecure_channel(server.endpoint) as channel, pytest.raises(grpc.RpcError) as caught:
-        channel.unary_unary("/conceptseg.v1.SegmentationService/AnnotateProject")(b"", metadata=server.metadata)
+        channel.unary_unary("/conceptseg.v1.SegmentationService/NoSuchMethod")(b"", metadata=server.metadata)
     assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
 
 

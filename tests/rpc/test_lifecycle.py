@@ -23,6 +23,7 @@ from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidReq
 from conceptseg.domain.progress import Progress
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import RegionSource
+from conceptseg.qupath.run import annotate_in_threads
 from conceptseg.rpc import convert
 from conceptseg.rpc.auth import credentials
 from conceptseg.rpc.client import Client, connect
@@ -47,7 +48,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @contextmanager
 def running(**settings: Any) -> Iterator[Server]:
     """A server in this process, over a real channel."""
-    server = Server(ServeSettings(device="cpu", **settings))
+    server = Server(ServeSettings(device="cpu", **settings), annotate=annotate_in_threads)
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -122,24 +123,24 @@ class TestStarting:
     )
     def test_unsafe_or_impossible_settings_are_refused(self, settings: dict[str, Any], says: str) -> None:
         with pytest.raises(InvalidRequestError, match=says):
-            Server(ServeSettings(device="cpu", **settings))
+            Server(ServeSettings(device="cpu", **settings), annotate=annotate_in_threads)
 
     def test_an_unknown_device_is_refused(self) -> None:
         with pytest.raises(EncoderError, match="--device"):
-            Server(ServeSettings(device="cuda:77"))
+            Server(ServeSettings(device="cuda:77"), annotate=annotate_in_threads)
 
     def test_a_taken_port_is_refused(self) -> None:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
             with pytest.raises(InvalidRequestError, match="--port"):
-                Server(ServeSettings(device="cpu", port=taken.getsockname()[1]))
+                Server(ServeSettings(device="cpu", port=taken.getsockname()[1]), annotate=annotate_in_threads)
 
     def test_two_servers_cannot_share_a_port(self) -> None:
         with running() as server:
             port = int(server.endpoint.endpoint.rpartition(":")[2])
             with pytest.raises(InvalidRequestError, match="--port"):
-                Server(ServeSettings(device="cpu", port=port))
+                Server(ServeSettings(device="cpu", port=port), annotate=annotate_in_threads)
 
     def test_the_command_says_it_in_one_line(self) -> None:
         done = subprocess.run(
@@ -182,7 +183,7 @@ def test_tls(certificate: tuple[Path, Path], make_source: MakeSource) -> None:
 
 class TestEnding:
     def test_idle(self) -> None:
-        server = Server(ServeSettings(device="cpu", idle_seconds=1.2))
+        server = Server(ServeSettings(device="cpu", idle_seconds=1.2), annotate=annotate_in_threads)
         ended = threading.Thread(target=server.run)
         ended.start()
         with connect() as client:
@@ -207,7 +208,7 @@ class TestEnding:
 
     def test_parent(self) -> None:
         parent = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-        server = Server(ServeSettings(device="cpu", parent_pid=parent.pid))
+        server = Server(ServeSettings(device="cpu", parent_pid=parent.pid), annotate=annotate_in_threads)
         ended = threading.Thread(target=server.run)
         ended.start()
         time.sleep(1.2)

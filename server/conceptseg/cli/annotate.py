@@ -2,46 +2,27 @@
 
 from __future__ import annotations
 
-import json
-import sys
-import uuid
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bars
-from rich.table import Table
 
-from conceptseg.cli.options import FILE, concept_options, encoder_options
-from conceptseg.domain.dictionary import ConceptDictionary
+from conceptseg.cli.options import FILE, concept_options, encoder_options, require_no_weights, server_options
+from conceptseg.cli.run_report import RunReport
+from conceptseg.cli.segmenters import LocalSegmenter, ServerSegmenter
 from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
-from conceptseg.domain.progress import Progress, ReportProgress, report_nothing
-from conceptseg.encoders.encoder import Encoder
-from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
-from conceptseg.pipeline.segment import segment as segment_region
+from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
 from conceptseg.pipeline.settings import Method, SegmentSettings
-from conceptseg.qupath.batch import Job, Outcome, SegmentRegion, open_slide
-from conceptseg.qupath.batch import annotate as annotate_images
-from conceptseg.qupath.project.entries import (
-    PROJECT_FILE,
-    ImageEntry,
-    choose,
-    entries_of,
-    find_project,
-    read_document,
-    rebased,
-)
-from conceptseg.qupath.project.labels import LABELS_FILE, Labels
-from conceptseg.qupath.project.targets import RERUNS, Rerun, choose_targets
-from conceptseg.qupath.running import require_closed
+from conceptseg.qupath.engine import Engine, Threads
+from conceptseg.qupath.project.entries import PROJECT_FILE, choose, entries_of, find_project, read_document, rebased
+from conceptseg.qupath.project.targets import choose_targets
+from conceptseg.qupath.ray_engine import RayTasks
+from conceptseg.qupath.run import annotate_project
+from conceptseg.qupath.slide import open_slide
+from conceptseg.qupath.status import StatusFile
 from conceptseg.qupath.writer_process import ProjectProcess
 
 _DEFAULTS = SegmentSettings()
@@ -64,6 +45,28 @@ _DEFAULTS = SegmentSettings()
     default="replace",
     show_default=True,
     help="What becomes of earlier ConceptSeg results in the same place: replace, add to them, or skip the image.",
+)
+@server_options
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    help="Images in work at once. Results do not depend on it. [default: 1; with Ray, one per GPU or computer]",
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Segment in this process, or in the workers of a Ray cluster (pip install 'conceptseg[ray]').",
+)
+@click.option("--ray-address", metavar="ADDRESS", help="Of a running Ray cluster. [default: a new one for this run]")
+@click.option("--worker-cpus", type=click.FloatRange(0), default=1, show_default=True, help="CPUs per slide, for Ray.")
+@click.option("--worker-gpus", type=click.FloatRange(0), help="GPUs per slide, for Ray. [default: all are shared]")
+@click.option(
+    "--status-file",
+    type=FILE,
+    help="Keep the state of the run in this JSON file, rewritten after every event. If it is there already, only "
+    "images that it does not call done, skipped or resumed are done; delete it to do all.",
 )
 @click.option("--resume", is_flag=True, help="Go on with a run that was interrupted.")
 @click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from folder OLD to NEW.")
@@ -93,6 +96,15 @@ def annotate(
     tolerance_px: float,
     seed: int,
     rerun: Rerun,
+    server: str | None,
+    token: str | None,
+    tls_certificate: Path | None,
+    jobs: int | None,
+    engine: str,
+    ray_address: str | None,
+    worker_cpus: float,
+    worker_gpus: float | None,
+    status_file: Path | None,
     resume: bool,
     rebase: tuple[str, Path] | None,
     dry_run: bool,
@@ -104,7 +116,8 @@ def annotate(
 
     PROJECT is a project.qpproj or its folder. Exit code 0 only if every image was done.
     """
-    say = _Voice(as_json=as_json, quiet=quiet)
+    require_no_weights(server, weights)
+    say = RunReport(as_json=as_json, quiet=quiet)
     settings = SegmentSettings(
         method=method,
         n_concepts=k or _DEFAULTS.n_concepts,
@@ -134,49 +147,56 @@ def annotate(
     elif project is None or slides:
         raise click.UsageError("Expected one PROJECT, or --create-project FOLDER and slides.")
     project = find_project(project)
+    status = StatusFile(status_file, project=project, job=job) if status_file else None
+    request = ProjectRun(
+        project=project,
+        job=job,
+        images=images,
+        ids=ids,
+        only=status.is_missing if status else lambda _: True,
+        resume=resume,
+        rebase=rebase,
+        force=force,
+    )
     if dry_run:
-        return _plan(project, job, images, ids, rebase, say)
-    labels = Labels.load(project.parent / LABELS_FILE)
-    run = str(uuid.uuid4())
-    with ProjectProcess(project, write=True, force=force) as writer:
-        # QuPath and the encoder start side by side.
-        loaded = load_encoder(encoder, device=device, weights=weights)
-        if rebase:
-            moved = writer.rebase(old=rebase[0], new=rebase[1])
-            say.line(f"{moved} slides are now looked for in {rebase[1]}.", event="rebased", images=moved)
-        entries = choose(writer.entries(), patterns=images, identifiers=ids)
-        for warning in require_closed(project, [entry.slide for entry in entries if entry.slide], force=force):
-            say.error(warning)
-        done_before: dict[str, Any] = {}
-        if resume:
-            past = writer.resume_run(settings=job.as_json())
-            run, done_before = past.run, past.done
+        return _plan(request, say)
+    with ExitStack() as stack:
+        segmenter: LocalSegmenter | ServerSegmenter
+        if server is None:
+            segmenter = LocalSegmenter(
+                encoder=encoder, weights=weights, device=device, dictionary=concepts, settings=settings
+            )
         else:
-            writer.start_run(run=run, settings=job.as_json())
-        with say.progress(len(entries)) as (started, progress, finished):
-            outcomes = []
-            for outcome in annotate_images(
-                writer,
-                entries,
-                job=job,
-                run=run,
-                labels=labels,
-                segment=_segmenter(loaded, concepts, settings),
-                done_before=done_before,
-                started=started,
-                progress=progress,
-            ):
-                outcomes.append(outcome)
-                finished(outcome)
-    say.table(outcomes, run=run)
-    return 0 if _is_complete(outcomes) and not missing else 1
+            segmenter = ServerSegmenter(
+                endpoint=server,
+                token=token,
+                tls_certificate=tls_certificate,
+                encoder=encoder,
+                dictionary=concepts,
+                settings=settings,
+            )
+        chosen: Engine
+        if engine == "ray":
+            chosen = RayTasks(segmenter, jobs=jobs, address=ray_address, cpus=worker_cpus, gpus=worker_gpus)
+        else:
+            chosen = Threads(segmenter, jobs=jobs or 1)
+        stack.callback(chosen.close)
+        tell = [stack.enter_context(say.watch())]
+        if status is not None:
+            tell.append(stack.enter_context(status))
+
+        def tell_all(event: RunEvent) -> None:
+            for listener in tell:
+                listener(event)
+
+        # Workers of a cluster load the encoder, this computer may not even be able to.
+        prepare = segmenter.prepare if engine == "local" else lambda: None
+        outcomes = annotate_project(request, engine=chosen, tell=tell_all, prepare=prepare)
+    say.summary(outcomes)
+    return 0 if is_complete(outcomes) and not missing else 1
 
 
-def _segmenter(encoder: Encoder, dictionary: ConceptDictionary | None, settings: SegmentSettings) -> SegmentRegion:
-    return partial(segment_region, encoder=encoder, dictionary=dictionary, settings=settings)
-
-
-def _create(folder: Path, slides: Sequence[Path], say: _Voice) -> tuple[Path, int]:
+def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path, int]:
     """Create a project; return it, and how many slides are not in it."""
     if not slides:
         raise click.UsageError("--create-project needs slides.")
@@ -186,28 +206,25 @@ def _create(folder: Path, slides: Sequence[Path], say: _Voice) -> tuple[Path, in
     with ProjectProcess(folder / PROJECT_FILE, write=False) as creator:
         failed = creator.create(slides)
     for slide, reason in failed.items():
-        say.error(f"{slide} is not in the project: {reason}")
+        say.warning(f"{slide} is not in the project: {reason}")
     count = len(slides) - len(failed)
     say.line(f"Created {folder / PROJECT_FILE} with {count} images.", event="created", images=count)
     return folder, len(failed)
 
 
-def _plan(
-    project: Path,
-    job: Job,
-    images: Sequence[str],
-    ids: Sequence[str],
-    rebase: tuple[str, Path] | None,
-    say: _Voice,
-) -> int:
+def _plan(request: ProjectRun, say: RunReport) -> int:
     """Say what would be done."""
-    document = read_document(project)
-    if rebase:
-        document, moved = rebased(document, old=rebase[0], new=rebase[1])
-        say.line(f"{moved} slides would be looked for in {rebase[1]}.", event="rebased", images=moved)
+    document, job = read_document(request.project), request.job
+    if request.rebase:
+        old, new = request.rebase
+        document, moved = rebased(document, old=old, new=new)
+        say.line(f"{moved} slides would be looked for in {new}.", event="rebased", images=moved)
     failed = 0
-    with ProjectProcess(project, write=False) as reader:
-        for entry in choose(entries_of(document), patterns=images, identifiers=ids):
+    chosen = choose(entries_of(document), patterns=request.images, identifiers=request.ids)
+    with ProjectProcess(request.project, write=False) as reader:
+        for entry in chosen:
+            if not request.only(entry.identifier):
+                continue
             try:
                 open_slide(entry).close()
                 targets, skipped = choose_targets(reader.contents(entry.identifier), within=job.within, rerun=job.rerun)
@@ -225,98 +242,3 @@ def _plan(
                 skip=skipped,
             )
     return 1 if failed else 0
-
-
-def _is_complete(outcomes: Sequence[Outcome]) -> bool:
-    # Not one annotation of the class in all images is a misspelt class, and no success.
-    return all(outcome.is_good for outcome in outcomes) and not all(outcome.state == "empty" for outcome in outcomes)
-
-
-class _Voice:
-    """Says what happens: to people, or to programs as one JSON object per line."""
-
-    def __init__(self, *, as_json: bool, quiet: bool) -> None:
-        self._as_json = as_json
-        self._quiet = quiet
-
-    def line(self, text: str, *, event: str, **facts: object) -> None:
-        if self._as_json:
-            click.echo(json.dumps({"event": event, **facts}, ensure_ascii=False))
-        elif not self._quiet:
-            click.echo(text)
-
-    def error(self, text: str) -> None:
-        if self._as_json:
-            click.echo(json.dumps({"event": "warning", "message": text}, ensure_ascii=False))
-        click.echo(text, err=True)
-
-    @contextmanager
-    def progress(
-        self, total: int
-    ) -> Iterator[tuple[Callable[[ImageEntry], None], ReportProgress, Callable[[Outcome], None]]]:
-        """Bars for all images and for the current one; yields what to tell when."""
-        if self._quiet or self._as_json or not sys.stderr.isatty():
-            yield self._started, report_nothing, self._finished
-            return
-        columns = (TextColumn("{task.description:>20.20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-        with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-            overall, current = bars.add_task("images", total=total), bars.add_task("", total=1)
-
-            def started(entry: ImageEntry) -> None:
-                bars.reset(current, description=entry.name, total=1)
-
-            def progress(step: Progress) -> None:
-                bars.update(current, completed=step.done, total=step.total)
-
-            def finished(outcome: Outcome) -> None:
-                bars.advance(overall)
-                self._finished(outcome)
-
-            yield started, progress, finished
-
-    def _started(self, entry: ImageEntry) -> None:
-        if self._as_json:
-            self.line("", event="started", image=entry.name, id=entry.identifier)
-
-    def _finished(self, outcome: Outcome) -> None:
-        if outcome.state == "failed" and not self._as_json:
-            click.echo(f"{outcome.entry.name}: failed. {outcome.message}", err=True)
-        elif self._as_json:
-            self.line("", event="finished", **_facts(outcome))
-
-    def table(self, outcomes: Sequence[Outcome], *, run: str) -> None:
-        counts: Counter[str] = Counter(outcome.state for outcome in outcomes)
-        if self._as_json:
-            self.line("", event="summary", run=run, images=len(outcomes), **counts)
-            return
-        if self._quiet:
-            return
-        table = Table()
-        for column in ("Image", "Result"):
-            table.add_column(column)
-        for column in ("Polygons", "Replaced", "Segmenting s", "Writing s"):
-            table.add_column(column, justify="right")
-        for outcome in outcomes:
-            table.add_row(
-                outcome.entry.name,
-                outcome.state,
-                str(outcome.polygons),
-                str(outcome.replaced),
-                f"{outcome.segment_seconds:.1f}",
-                f"{outcome.write_seconds:.1f}",
-            )
-        Console(highlight=False).print(table)
-        click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
-
-
-def _facts(outcome: Outcome) -> dict[str, object]:
-    return {
-        "image": outcome.entry.name,
-        "id": outcome.entry.identifier,
-        "state": outcome.state,
-        "message": outcome.message,
-        "polygons": outcome.polygons,
-        "replaced": outcome.replaced,
-        "segment_seconds": round(outcome.segment_seconds, 3),
-        "write_seconds": round(outcome.write_seconds, 3),
-    }

@@ -14,10 +14,10 @@ from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.reader import ImageReader
 from conceptseg.pipeline.refine import Example, useful_examples
-from conceptseg.qupath.batch import open_slide
 from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
+from conceptseg.qupath.slide import open_slide
 from conceptseg.qupath.writer_process import ProjectProcess
 
 

@@ -18,7 +18,7 @@ from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
 @click.command()
 @click.argument("project", type=FILE)
 @click.option("--geojson", type=FILE, help="Folder for one GeoJSON file per image, with all its objects.")
-@click.option("--csv", "table", type=FILE, help="Table per image, parent and class: .csv, or .parquet with pyarrow.")
+@click.option("--csv", "table", type=FILE, help="Table per image, parent and class: .csv or .parquet.")
 @click.option("--images", multiple=True, metavar="GLOB", help="Only images with such a name, e.g. '*.svs'.")
 @click.option("--ids", multiple=True, metavar="NUMBER", help="Only images with this number (folder in data/).")
 @click.option("--json", "as_json", is_flag=True, help="Print what was written as JSON.")

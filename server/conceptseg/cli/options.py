@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import Region
 from conceptseg.pipeline.settings import METHODS, SegmentSettings
 
@@ -68,6 +69,28 @@ def concept_options(command: _Command) -> _Command:
         ),
         click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn."),
     )
+
+
+def server_options(command: _Command) -> _Command:
+    """``--server --token --tls-certificate``."""
+    return _with(
+        command,
+        click.option(
+            "--server",
+            metavar="ENDPOINT",
+            help="Segment on a server: host:port, or `auto` for the one on this machine.",
+        ),
+        click.option("--token", envvar="CONCEPTSEG_TOKEN", help="Token of that server, if it is not on this machine."),
+        click.option("--tls-certificate", type=FILE, help="Certificate (PEM) of a server on another machine."),
+    )
+
+
+def require_no_weights(server: str | None, weights: Path | None) -> None:
+    """Raise InvalidRequestError for a checkpoint that a server would never see."""
+    if server and weights:
+        raise InvalidRequestError(
+            "--weights cannot go with --server: start the server with --weights ENCODER=FILE instead."
+        )
 
 
 def _with(command: _Command, *options: Callable[[_Command], _Command]) -> _Command:

@@ -16,7 +16,6 @@ from conceptseg.domain.errors import ConceptSegError, DictionaryError, InvalidRe
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.imaging.reader import open_image
-from conceptseg.qupath.batch import open_slide
 from conceptseg.qupath.project.classes import STANDARD_CLASSES, class_colours
 from conceptseg.qupath.project.contents import Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
@@ -24,6 +23,7 @@ from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
 from conceptseg.qupath.results_file import FileResult, read_results
+from conceptseg.qupath.slide import open_slide
 from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
 from conceptseg.report.evidence import Evidence, Label, Piece, Slide, pixel_size_of
 

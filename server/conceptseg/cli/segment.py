@@ -13,7 +13,14 @@ from rich.console import Console
 from rich.table import Table
 from shapely import MultiPolygon, Polygon
 
-from conceptseg.cli.options import FILE, RegionType, concept_options, encoder_options
+from conceptseg.cli.options import (
+    FILE,
+    RegionType,
+    concept_options,
+    encoder_options,
+    require_no_weights,
+    server_options,
+)
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError, OutputError, RegionError
 from conceptseg.domain.region import Region
@@ -45,9 +52,7 @@ _DEFAULTS = SegmentSettings()
 @concept_options
 @click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
 @click.option("--whole-region", is_flag=True, help="Segment the background as well.")
-@click.option("--server", metavar="ENDPOINT", help="Run on a server: host:port, or `auto` for the one on this machine.")
-@click.option("--token", envvar="CONCEPTSEG_TOKEN", help="Token of that server, if it is not on this machine.")
-@click.option("--tls-certificate", type=FILE, help="Certificate (PEM) of a server on another machine.")
+@server_options
 @click.option("--overlay", type=FILE, help="Picture with legend (.png, .jpg).")
 @click.option("--summary", type=FILE, help="Table per concept (.json or .csv).")
 @click.option("--label-map", type=FILE, help="Label map (.png or .tif): 0 = unlabelled, concept k = k + 1.")
@@ -82,10 +87,7 @@ def segment(
 ) -> None:
     """Segment IMAGE into concept polygons."""
     _require_writable(output=output, overlay=overlay, summary=summary, label_map=label_map)
-    if server and weights:
-        raise InvalidRequestError(
-            "--weights cannot go with --server: start the server with --weights ENCODER=FILE instead."
-        )
+    require_no_weights(server, weights)
     settings = SegmentSettings(
         method=method,
         n_concepts=k or _DEFAULTS.n_concepts,

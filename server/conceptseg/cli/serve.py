@@ -11,6 +11,7 @@ import click
 from conceptseg.cli.options import FILE
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.encoders.allocator import reuse_large_blocks
+from conceptseg.qupath.run import annotate_in_threads
 from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.logs import configure
 from conceptseg.rpc.server import Server, ServeSettings
@@ -28,7 +29,8 @@ _LIMITS = Limits()
     "roots",
     type=FILE,
     multiple=True,
-    help="Folder with images that clients may name; several are possible. Without it the server opens no files.",
+    help="Folder with images and QuPath projects that clients may name; projects are written. Several are possible. "
+    "Without it the server opens no files.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--weights", "weights", multiple=True, metavar="ENCODER=FILE", help="Local checkpoint of an encoder.")
@@ -116,7 +118,8 @@ def serve(
             parent_pid=parent_pid,
             idle_seconds=idle_timeout,
             drain_seconds=drain_timeout,
-        )
+        ),
+        annotate=annotate_in_threads,
     )
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: server.stop())

@@ -51,3 +51,7 @@ class ProjectError(ConceptSegError):
 
 class CancelledByCallerError(ConceptSegError):
     """The caller asked to stop, or its deadline passed; there is no result."""
+
+
+class WorkerLostError(ConceptSegError):
+    """Whoever did the work went away: a process that was killed, a server that ended. Asking again may work."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -111,8 +111,9 @@ class Calls:
         *,
         progress_event: Callable[[common_pb2.Progress], _Event],
         result_events: Callable[[_Result], Iterator[_Event]],
+        told: Callable[[], Iterable[_Event]] = tuple,
     ) -> Iterator[_Event]:
-        """Progress while ``work`` waits for its turn and runs, then the events of its result."""
+        """Progress while ``work`` waits for its turn and runs, what it ``told`` meanwhile, the events of its result."""
         call = Call(context, limits=self.limits)
         with self.admission.enter() as turn, self._known(call, context):
             while ahead := turn.position(timeout=_HEARTBEAT_SECONDS):
@@ -122,9 +123,11 @@ class Calls:
             try:
                 sent, sent_at = call.latest, time.monotonic()
                 while not wait([future], timeout=_PROGRESS_SECONDS).done:
+                    yield from told()
                     if call.latest is not sent or time.monotonic() - sent_at >= _HEARTBEAT_SECONDS:
                         sent, sent_at = call.latest, time.monotonic()
                         yield progress_event(call.progress())
+                yield from told()
                 yield from result_events(future.result())
             finally:
                 # Also when the client went away: the place is free when the work has really stopped.
@@ -166,5 +169,6 @@ def _words(progress: Progress, queue_position: int) -> str:
         "polygons": "Drawing outlines",
         "measure": "Measuring",
         "fit": "Fitting dictionaries",
+        "images": "Annotating images",
     }.get(progress.stage, progress.stage)
     return f"{words}: {progress.done} of {progress.total}" if progress.total > 1 else words

@@ -27,6 +27,7 @@ from conceptseg.domain.progress import (
 from conceptseg.domain.region import Region
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tiles import Tile
+from conceptseg.pipeline.batch import Outcome, Rerun, Tell, tell_nobody
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc import convert, requests
@@ -34,7 +35,7 @@ from conceptseg.rpc.auth import credentials
 from conceptseg.rpc.endpoint import read_endpoint
 from conceptseg.rpc.errors import ServerUnavailableError, error_of
 from conceptseg.rpc.plan import tiles_to_send
-from conceptseg.v1 import catalogue_pb2, common_pb2, fit_pb2, segment_pb2, service_pb2_grpc
+from conceptseg.v1 import catalogue_pb2, common_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
 
 _Event = TypeVar("_Event", segment_pb2.SegmentEvent, fit_pb2.FitEvent)
 _Response = TypeVar("_Response", bound=Message)
@@ -252,6 +253,71 @@ class Client:
             requests.dictionary_from_bytes(event.dictionary.file) for event in _without_progress(events, progress)
         )
 
+    def annotate_project(
+        self,
+        project: Path | str,
+        *,
+        images: Sequence[str] = (),
+        ids: Sequence[str] = (),
+        within: str | None = None,
+        rerun: Rerun = "replace",
+        resume: bool = False,
+        image_pixel_size_um: float | None = None,
+        encoder: str = "default",
+        dictionary: DictionaryLike = None,
+        settings: SegmentSettings | None = None,
+        jobs: int = 1,
+        tell: Tell = tell_nobody,
+        cancelled: IsCancelled = never_cancelled,
+    ) -> tuple[Outcome, ...]:
+        """Segment the images of a QuPath project on the server's computer, and write the results into it.
+
+        Args:
+            project: The project.qpproj as the server sees it, under one of its ``--root`` folders like the slides.
+            images: Patterns (``*.svs``) of names of images; all images without patterns and ids.
+            ids: Numbers of images.
+            within: Class of the annotations to stay inside; None for whole images.
+            rerun: What becomes of earlier results in the same place.
+            resume: Go on with the project's last run.
+            image_pixel_size_um: µm per full-resolution px of all images; None to believe QuPath, then the file.
+            encoder: Name of the encoder.
+            dictionary: The concepts; ignored by the method ``learned``.
+            settings: How; the defaults when None.
+            jobs: Images in work at once.
+            tell: Told what happens.
+            cancelled: Asked at least every second.
+
+        Returns:
+            What became of every image, in order of finishing; a failed one does not stop the others.
+
+        Raises:
+            ConceptSegError: the errors of the command, or of the connection; every image is as it was or as it shall
+                be.
+        """
+        request = project_pb2.AnnotateProjectRequest(
+            project_path=str(project),
+            image_patterns=images,
+            image_ids=ids,
+            within_class=within or "",
+            rerun=rerun,
+            resume=resume,
+            encoder=encoder,
+            dictionary=_choice(dictionary),
+            settings=convert.settings_to_proto(settings or SegmentSettings()),
+            image_pixel_size_um=image_pixel_size_um,
+            images_at_once=jobs,
+        )
+        outcomes = []
+        for message in self._stream(
+            lambda: self._stub.AnnotateProject(request, metadata=self._metadata), None, cancelled
+        ):
+            event = convert.run_event_from_proto(message)
+            if event is not None:
+                tell(event)
+            if isinstance(event, Outcome):
+                outcomes.append(event)
+        return tuple(outcomes)
+
     def _short(
         self, method: Callable[..., _Response], request: Message, *, seconds: float = _SHORT_CALL_SECONDS
     ) -> _Response:
@@ -337,6 +403,17 @@ def _options(
     clip: Polygon | MultiPolygon | None,
     run_id: str,
 ) -> common_pb2.SegmentOptions:
+    return common_pb2.SegmentOptions(
+        encoder=encoder,
+        dictionary=_choice(dictionary),
+        settings=convert.settings_to_proto(settings or SegmentSettings()),
+        clip_wkb=b"" if clip is None else shapely.to_wkb(clip),
+        run_id=run_id,
+        want_label_map=True,
+    )
+
+
+def _choice(dictionary: DictionaryLike) -> common_pb2.DictionaryChoice:
     choice = common_pb2.DictionaryChoice()
     if isinstance(dictionary, ConceptDictionary):
         choice.file = convert.dictionary_to_bytes(dictionary)
@@ -344,14 +421,7 @@ def _options(
         choice.name = dictionary
     elif dictionary is not None:
         choice.k = dictionary
-    return common_pb2.SegmentOptions(
-        encoder=encoder,
-        dictionary=choice,
-        settings=convert.settings_to_proto(settings or SegmentSettings()),
-        clip_wkb=b"" if clip is None else shapely.to_wkb(clip),
-        run_id=run_id,
-        want_label_map=True,
-    )
+    return choice
 
 
 def _tiles(source: PixelSource, window: Tile, cancelled: IsCancelled) -> Iterator[segment_pb2.PixelTile]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import shapely
@@ -17,14 +19,25 @@ from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.labels import LabelMap, Labels, label_dtype
 from conceptseg.domain.polygons import ConceptPolygon
+from conceptseg.domain.progress import Progress
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.factorization.dictionary_file import save_dictionary
 from conceptseg.imaging.tiles import Tile
+from conceptseg.pipeline.batch import (
+    Image,
+    ImageProgress,
+    ImageStarted,
+    Outcome,
+    RunEvent,
+    RunStarted,
+    State,
+    is_complete,
+)
 from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc.errors import ServerError
-from conceptseg.v1 import catalogue_pb2, common_pb2, segment_pb2
+from conceptseg.v1 import catalogue_pb2, common_pb2, project_pb2, segment_pb2
 
 _BATCH_BYTES = 512 << 10
 _BATCH_POLYGONS = 2000
@@ -277,3 +290,74 @@ def labels_from_proto(bands: Sequence[segment_pb2.LabelMapRows], *, height: int,
 
 def _region_from_proto(message: common_pb2.Region) -> Region:
     return Region(x=message.x, y=message.y, width=message.width, height=message.height, z=message.z, t=message.t)
+
+
+def run_event_to_proto(event: RunEvent) -> project_pb2.AnnotateProjectEvent:
+    """What a run over a project tells."""
+    if isinstance(event, RunStarted):
+        started = project_pb2.ProjectStarted(
+            run_id=event.run, images=map(_image_to_proto, event.images), warnings=event.warnings
+        )
+        return project_pb2.AnnotateProjectEvent(started=started)
+    image = _image_to_proto(event.image)
+    if isinstance(event, ImageStarted):
+        return project_pb2.AnnotateProjectEvent(image_started=project_pb2.ImageStarted(image=image))
+    if isinstance(event, ImageProgress):
+        step = common_pb2.Progress(stage=event.progress.stage, done=event.progress.done, total=event.progress.total)
+        return project_pb2.AnnotateProjectEvent(image_progress=project_pb2.ImageProgress(image=image, progress=step))
+    finished = project_pb2.ImageFinished(
+        image=image,
+        state=event.state,
+        message=event.message,
+        polygon_count=event.polygons,
+        replaced_count=event.replaced,
+        segment_seconds=event.segment_seconds,
+        write_seconds=event.write_seconds,
+    )
+    return project_pb2.AnnotateProjectEvent(image_finished=finished)
+
+
+def run_event_from_proto(message: project_pb2.AnnotateProjectEvent) -> RunEvent | None:
+    """What a run over a project tells; None for progress of the call itself and its summary."""
+    if message.HasField("started"):
+        started = message.started
+        return RunStarted(
+            run=started.run_id,
+            images=tuple(map(_image_from_proto, started.images)),
+            warnings=tuple(started.warnings),
+        )
+    if message.HasField("image_started"):
+        return ImageStarted(image=_image_from_proto(message.image_started.image))
+    if message.HasField("image_progress"):
+        step = message.image_progress.progress
+        return ImageProgress(
+            image=_image_from_proto(message.image_progress.image),
+            progress=Progress(stage=step.stage, done=step.done, total=step.total),
+        )
+    if message.HasField("image_finished"):
+        finished = message.image_finished
+        return Outcome(
+            image=_image_from_proto(finished.image),
+            state=cast("State", finished.state),
+            message=finished.message,
+            polygons=finished.polygon_count,
+            replaced=finished.replaced_count,
+            segment_seconds=finished.segment_seconds,
+            write_seconds=finished.write_seconds,
+        )
+    return None
+
+
+def run_summary_to_proto(outcomes: Sequence[Outcome]) -> project_pb2.AnnotateProjectEvent:
+    """The end of a run over a project."""
+    counts = Counter(str(outcome.state) for outcome in outcomes)
+    summary = project_pb2.ProjectSummary(image_count_by_state=counts, complete=is_complete(outcomes))
+    return project_pb2.AnnotateProjectEvent(summary=summary)
+
+
+def _image_to_proto(image: Image) -> project_pb2.ProjectImage:
+    return project_pb2.ProjectImage(id=image.identifier, name=image.name)
+
+
+def _image_from_proto(message: project_pb2.ProjectImage) -> Image:
+    return Image(identifier=message.id, name=message.name)

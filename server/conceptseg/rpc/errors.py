@@ -25,7 +25,7 @@ class ServerError(ConceptSegError):
     """The server failed in a way that is its own fault."""
 
 
-class ServerUnavailableError(ServerError):
+class ServerUnavailableError(ServerError, domain.WorkerLostError):
     """No server answers, or it went away."""
 
 

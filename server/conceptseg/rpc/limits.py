@@ -21,6 +21,10 @@ MOST_KS = 16
 """Dictionaries of one fit."""
 
 
+MOST_IMAGES_AT_ONCE = 16
+"""Images of a project in work at once; each holds its label map in memory."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Limits:
     """Limits of a server.

@@ -37,7 +37,7 @@ class AllowedRoots:
                 "in a folder, or send the pixels (SegmentPixels)."
             )
         if not path or "\0" in path or not Path(path).is_absolute():
-            raise InvalidRequestError(f"Expected the absolute path of an image on the server, got {path[:200]!r}.")
+            raise InvalidRequestError(f"Expected the absolute path of a file on the server, got {path[:200]!r}.")
         try:
             real = Path(path).resolve()
             allowed = any(real.is_relative_to(root) for root in self.roots)
@@ -52,7 +52,9 @@ class AllowedRoots:
         if not found:
             raise ImageError(f"There is no file {path[:500]} on the server's computer. Check the path.")
         if folder:
-            raise ImageError(f"{path[:500]} is a folder: expected an image file. Name one image inside it.")
+            raise ImageError(
+                f"{path[:500]} is a folder: expected a file. Name an image, or the project.qpproj, inside it."
+            )
         if not regular:
             raise PathNotAllowedError(f"{path[:500]} is not a regular file; the server opens nothing else.")
         return real

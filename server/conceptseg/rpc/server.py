@@ -17,10 +17,11 @@ from grpc_reflection.v1alpha import reflection
 
 from conceptseg import __version__
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.encoders.shared import DeviceQueue
+from conceptseg.pipeline.batch import AnnotateProject
 from conceptseg.rpc.activity import Activity
 from conceptseg.rpc.auth import TokenInterceptor, new_token
 from conceptseg.rpc.calls import Calls
-from conceptseg.rpc.device import DeviceQueue
 from conceptseg.rpc.encoders import EncoderStore
 from conceptseg.rpc.endpoint import Endpoint, endpoint_path, remove_endpoint, write_endpoint
 from conceptseg.rpc.interceptor import CallInterceptor
@@ -50,7 +51,7 @@ class ServeSettings:
         port: Port; 0 for a free one.
         tls_certificate: Certificate chain (PEM); None for no TLS.
         tls_key: Its private key (PEM).
-        roots: Folders below which clients may name files.
+        roots: Folders below which clients may name images to read, and projects to write.
         device: Where encoders run.
         weights: Local checkpoints by encoder name.
         limits: What one call may ask.
@@ -80,8 +81,12 @@ class Server:
         device: Where encoders run.
     """
 
-    def __init__(self, settings: ServeSettings) -> None:
+    def __init__(self, settings: ServeSettings, *, annotate: AnnotateProject) -> None:
         """Bind, serve and announce.
+
+        Args:
+            settings: How the server runs.
+            annotate: Writes QuPath projects, of which this package knows nothing.
 
         Raises:
             InvalidRequestError: the address cannot be bound, TLS is missing or half given, a root does not exist.
@@ -100,6 +105,7 @@ class Server:
             device=DeviceQueue(on_fault=lambda: self._set_health(serving=False)),
             roots=AllowedRoots(settings.roots),
             limits=limits,
+            annotate=annotate,
         )
         self._engine = engine
         self.device = str(engine.encoders.device)

@@ -16,26 +16,28 @@ from conceptseg.domain.progress import Progress
 from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.registry import known_encoders
+from conceptseg.encoders.shared import DeviceQueue, SharedEncoder
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import PixelSource, choose_downsample, open_region
+from conceptseg.pipeline.batch import AnnotateProject, Outcome
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment
-from conceptseg.rpc import convert, requests
+from conceptseg.rpc import convert, projects, requests
 from conceptseg.rpc.calls import Call, Calls
 from conceptseg.rpc.canvas import Canvas
-from conceptseg.rpc.device import DeviceQueue, SharedEncoder
 from conceptseg.rpc.encoders import EncoderStore
 from conceptseg.rpc.fitting import fit_dictionaries
 from conceptseg.rpc.inbox import Inbox
 from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.machine import describe_machine
+from conceptseg.rpc.outbox import Outbox
 from conceptseg.rpc.paths import AllowedRoots
 from conceptseg.rpc.plan import cut_to_image, needed_window, region_of, tiles_to_send
-from conceptseg.v1 import catalogue_pb2, fit_pb2, segment_pb2, service_pb2_grpc
+from conceptseg.v1 import catalogue_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
 
-PROTOCOL_REVISION = 1
+PROTOCOL_REVISION = 2
 """Grows by one with every addition to the protocol."""
 
 _log = logging.getLogger(__name__)
@@ -51,6 +53,7 @@ class Engine:
         device: The queue in front of the device.
         roots: Files that may be read.
         limits: What one call may ask.
+        annotate: Writes projects.
     """
 
     calls: Calls
@@ -58,6 +61,7 @@ class Engine:
     device: DeviceQueue
     roots: AllowedRoots
     limits: Limits
+    annotate: AnnotateProject
 
     def encoder(self, name: str, call: Call) -> Encoder:
         """The encoder, shared with the other calls."""
@@ -237,6 +241,32 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
             work,
             progress_event=lambda progress: fit_pb2.FitEvent(progress=progress),
             result_events=lambda fitted: (fit_pb2.FitEvent(dictionary=item) for item in fitted),
+        )
+
+    def AnnotateProject(  # noqa: N802
+        self, request: project_pb2.AnnotateProjectRequest, context: grpc.ServicerContext
+    ) -> Iterator[project_pb2.AnnotateProjectEvent]:
+        """Segment the images of a project and write the results into it."""
+        engine, outbox = self._engine, Outbox()
+        wanted = projects.wish_from_proto(request, roots=engine.roots, limits=engine.limits)
+
+        def work(call: Call) -> tuple[Outcome, ...]:
+            return projects.annotate(
+                wanted,
+                annotate=engine.annotate,
+                encoder=engine.encoder(wanted.encoder, call),
+                limits=engine.limits,
+                tell=outbox.put,
+                report=call.report,
+                cancelled=call.cancelled,
+            )
+
+        yield from engine.calls.events(
+            context,
+            work,
+            progress_event=lambda progress: project_pb2.AnnotateProjectEvent(progress=progress),
+            result_events=lambda outcomes: iter([convert.run_summary_to_proto(outcomes)]),
+            told=outbox.take,
         )
 
     def _segment_events(

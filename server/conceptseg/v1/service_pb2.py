@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from conceptseg.v1 import catalogue_pb2 as conceptseg_dot_v1_dot_catalogue__pb2
 from conceptseg.v1 import fit_pb2 as conceptseg_dot_v1_dot_fit__pb2
+from conceptseg.v1 import project_pb2 as conceptseg_dot_v1_dot_project__pb2
 from conceptseg.v1 import segment_pb2 as conceptseg_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/service.proto\x12\rconceptseg.v1\x1a\x1d\x63onceptseg/v1/catalogue.proto\x1a\x17\x63onceptseg/v1/fit.proto\x1a\x1b\x63onceptseg/v1/segment.proto2\xfd\x04\n\x13SegmentationService\x12Z\n\rGetServerInfo\x12#.conceptseg.v1.GetServerInfoRequest\x1a$.conceptseg.v1.GetServerInfoResponse\x12W\n\x0cListEncoders\x12\".conceptseg.v1.ListEncodersRequest\x1a#.conceptseg.v1.ListEncodersResponse\x12\x63\n\x10ListDictionaries\x12&.conceptseg.v1.ListDictionariesRequest\x1a\'.conceptseg.v1.ListDictionariesResponse\x12Q\n\nPlanRegion\x12 .conceptseg.v1.PlanRegionRequest\x1a!.conceptseg.v1.PlanRegionResponse\x12U\n\rSegmentPixels\x12#.conceptseg.v1.SegmentPixelsRequest\x1a\x1b.conceptseg.v1.SegmentEvent(\x01\x30\x01\x12S\n\rSegmentRegion\x12#.conceptseg.v1.SegmentRegionRequest\x1a\x1b.conceptseg.v1.SegmentEvent0\x01\x12M\n\x0b\x46itConcepts\x12!.conceptseg.v1.FitConceptsRequest\x1a\x17.conceptseg.v1.FitEvent(\x01\x30\x01\x42)\n\x17io.github.conceptseg.v1B\x0cServiceProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/service.proto\x12\rconceptseg.v1\x1a\x1d\x63onceptseg/v1/catalogue.proto\x1a\x17\x63onceptseg/v1/fit.proto\x1a\x1b\x63onceptseg/v1/project.proto\x1a\x1b\x63onceptseg/v1/segment.proto2\xde\x05\n\x13SegmentationService\x12Z\n\rGetServerInfo\x12#.conceptseg.v1.GetServerInfoRequest\x1a$.conceptseg.v1.GetServerInfoResponse\x12W\n\x0cListEncoders\x12\".conceptseg.v1.ListEncodersRequest\x1a#.conceptseg.v1.ListEncodersResponse\x12\x63\n\x10ListDictionaries\x12&.conceptseg.v1.ListDictionariesRequest\x1a\'.conceptseg.v1.ListDictionariesResponse\x12Q\n\nPlanRegion\x12 .conceptseg.v1.PlanRegionRequest\x1a!.conceptseg.v1.PlanRegionResponse\x12U\n\rSegmentPixels\x12#.conceptseg.v1.SegmentPixelsRequest\x1a\x1b.conceptseg.v1.SegmentEvent(\x01\x30\x01\x12S\n\rSegmentRegion\x12#.conceptseg.v1.SegmentRegionRequest\x1a\x1b.conceptseg.v1.SegmentEvent0\x01\x12M\n\x0b\x46itConcepts\x12!.conceptseg.v1.FitConceptsRequest\x1a\x17.conceptseg.v1.FitEvent(\x01\x30\x01\x12_\n\x0f\x41nnotateProject\x12%.conceptseg.v1.AnnotateProjectRequest\x1a#.conceptseg.v1.AnnotateProjectEvent0\x01\x42)\n\x17io.github.conceptseg.v1B\x0cServiceProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,6 +36,6 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'conceptseg.v1.service_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.conceptseg.v1B\014ServiceProtoP\001'
-  _globals['_SEGMENTATIONSERVICE']._serialized_start=132
-  _globals['_SEGMENTATIONSERVICE']._serialized_end=769
+  _globals['_SEGMENTATIONSERVICE']._serialized_start=161
+  _globals['_SEGMENTATIONSERVICE']._serialized_end=895
 # @@protoc_insertion_point(module_scope)

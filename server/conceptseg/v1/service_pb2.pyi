@@ -11,7 +11,7 @@ Errors: the status message says in a sentence what happened and what to do, to b
 metadata "conceptseg-error" names the kind, "conceptseg-request-id" the call in the server's log:
 
   INVALID_ARGUMENT     InvalidRequestError, RegionError, ImageError, EncoderError, DictionaryError
-  FAILED_PRECONDITION  MissingPixelSizeError, WeightsUnavailableError (gated, unreachable), OutputError
+  FAILED_PRECONDITION  MissingPixelSizeError, WeightsUnavailableError (gated, unreachable), OutputError, ProjectError
   ALREADY_EXISTS       DictionaryExistsError
   PERMISSION_DENIED    PathNotAllowedError
   UNAUTHENTICATED      AuthenticationError

@@ -5,6 +5,7 @@ import warnings
 
 from conceptseg.v1 import catalogue_pb2 as conceptseg_dot_v1_dot_catalogue__pb2
 from conceptseg.v1 import fit_pb2 as conceptseg_dot_v1_dot_fit__pb2
+from conceptseg.v1 import project_pb2 as conceptseg_dot_v1_dot_project__pb2
 from conceptseg.v1 import segment_pb2 as conceptseg_dot_v1_dot_segment__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -28,8 +29,7 @@ if _version_not_supported:
 
 
 class SegmentationServiceStub:
-    """AnnotateProject will join when the server can write projects.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     def __init__(self, channel):
         """Constructor.
@@ -72,11 +72,15 @@ class SegmentationServiceStub:
                 request_serializer=conceptseg_dot_v1_dot_fit__pb2.FitConceptsRequest.SerializeToString,
                 response_deserializer=conceptseg_dot_v1_dot_fit__pb2.FitEvent.FromString,
                 _registered_method=True)
+        self.AnnotateProject = channel.unary_stream(
+                '/conceptseg.v1.SegmentationService/AnnotateProject',
+                request_serializer=conceptseg_dot_v1_dot_project__pb2.AnnotateProjectRequest.SerializeToString,
+                response_deserializer=conceptseg_dot_v1_dot_project__pb2.AnnotateProjectEvent.FromString,
+                _registered_method=True)
 
 
 class SegmentationServiceServicer:
-    """AnnotateProject will join when the server can write projects.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     def GetServerInfo(self, request, context):
         """What the server is, its device and limits.
@@ -127,6 +131,13 @@ class SegmentationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def AnnotateProject(self, request, context):
+        """Segments the images of a QuPath project and writes the results into it. Since protocol revision 2.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_SegmentationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -165,6 +176,11 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
                     request_deserializer=conceptseg_dot_v1_dot_fit__pb2.FitConceptsRequest.FromString,
                     response_serializer=conceptseg_dot_v1_dot_fit__pb2.FitEvent.SerializeToString,
             ),
+            'AnnotateProject': grpc.unary_stream_rpc_method_handler(
+                    servicer.AnnotateProject,
+                    request_deserializer=conceptseg_dot_v1_dot_project__pb2.AnnotateProjectRequest.FromString,
+                    response_serializer=conceptseg_dot_v1_dot_project__pb2.AnnotateProjectEvent.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'conceptseg.v1.SegmentationService', rpc_method_handlers)
@@ -174,8 +190,7 @@ def add_SegmentationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class SegmentationService:
-    """AnnotateProject will join when the server can write projects.
-    """
+    """Missing associated documentation comment in .proto file."""
 
     @staticmethod
     def GetServerInfo(request,
@@ -356,6 +371,33 @@ class SegmentationService:
             '/conceptseg.v1.SegmentationService/FitConcepts',
             conceptseg_dot_v1_dot_fit__pb2.FitConceptsRequest.SerializeToString,
             conceptseg_dot_v1_dot_fit__pb2.FitEvent.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AnnotateProject(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/conceptseg.v1.SegmentationService/AnnotateProject',
+            conceptseg_dot_v1_dot_project__pb2.AnnotateProjectRequest.SerializeToString,
+            conceptseg_dot_v1_dot_project__pb2.AnnotateProjectEvent.FromString,
             options,
             channel_credentials,
             insecure,

@@ -11,7 +11,7 @@ Errors: the status message says in a sentence what happened and what to do, to b
 metadata "conceptseg-error" names the kind, "conceptseg-request-id" the call in the server's log:
 
   INVALID_ARGUMENT     InvalidRequestError, RegionError, ImageError, EncoderError, DictionaryError
-  FAILED_PRECONDITION  MissingPixelSizeError, WeightsUnavailableError (gated, unreachable), OutputError
+  FAILED_PRECONDITION  MissingPixelSizeError, WeightsUnavailableError (gated, unreachable), OutputError, ProjectError
   ALREADY_EXISTS       DictionaryExistsError
   PERMISSION_DENIED    PathNotAllowedError
   UNAUTHENTICATED      AuthenticationError
@@ -26,6 +26,7 @@ metadata "conceptseg-error" names the kind, "conceptseg-request-id" the call in 
 from collections import abc as _abc
 from conceptseg.v1 import catalogue_pb2 as _catalogue_pb2
 from conceptseg.v1 import fit_pb2 as _fit_pb2
+from conceptseg.v1 import project_pb2 as _project_pb2
 from conceptseg.v1 import segment_pb2 as _segment_pb2
 from grpc import aio as _aio
 import abc as _abc_1
@@ -49,8 +50,6 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class SegmentationServiceStub:
-    """AnnotateProject will join when the server can write projects."""
-
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
@@ -69,11 +68,11 @@ class SegmentationServiceStub:
     """Segments a region that the server reads from a file. Same pixels, same polygons."""
     FitConcepts: _grpc.StreamStreamMultiCallable[_fit_pb2.FitConceptsRequest, _fit_pb2.FitEvent]
     """Learns dictionaries from regions."""
+    AnnotateProject: _grpc.UnaryStreamMultiCallable[_project_pb2.AnnotateProjectRequest, _project_pb2.AnnotateProjectEvent]
+    """Segments the images of a QuPath project and writes the results into it. Since protocol revision 2."""
 
 @_typing.type_check_only
 class SegmentationServiceAsyncStub(SegmentationServiceStub):
-    """AnnotateProject will join when the server can write projects."""
-
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_catalogue_pb2.GetServerInfoRequest, _catalogue_pb2.GetServerInfoResponse]  # type: ignore[assignment]
     """What the server is, its device and limits."""
@@ -89,10 +88,10 @@ class SegmentationServiceAsyncStub(SegmentationServiceStub):
     """Segments a region that the server reads from a file. Same pixels, same polygons."""
     FitConcepts: _aio.StreamStreamMultiCallable[_fit_pb2.FitConceptsRequest, _fit_pb2.FitEvent]  # type: ignore[assignment]
     """Learns dictionaries from regions."""
+    AnnotateProject: _aio.UnaryStreamMultiCallable[_project_pb2.AnnotateProjectRequest, _project_pb2.AnnotateProjectEvent]  # type: ignore[assignment]
+    """Segments the images of a QuPath project and writes the results into it. Since protocol revision 2."""
 
 class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """AnnotateProject will join when the server can write projects."""
-
     @_abc_1.abstractmethod
     def GetServerInfo(
         self,
@@ -148,5 +147,13 @@ class SegmentationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_fit_pb2.FitEvent], _abc.AsyncIterator[_fit_pb2.FitEvent]]:
         """Learns dictionaries from regions."""
+
+    @_abc_1.abstractmethod
+    def AnnotateProject(
+        self,
+        request: _project_pb2.AnnotateProjectRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_project_pb2.AnnotateProjectEvent], _abc.AsyncIterator[_project_pb2.AnnotateProjectEvent]]:
+        """Segments the images of a QuPath project and writes the results into it. Since protocol revision 2."""
 
 def add_SegmentationServiceServicer_to_server(servicer: SegmentationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import random
+import resource
 import signal
 import sys
 from functools import partial
@@ -12,6 +13,7 @@ import pytest
 from tests.qupath.project import fake
 from tests.qupath.project.worlds import PaquoWorld, result, style
 
+from conceptseg.domain.errors import OutputError, ProjectError
 from conceptseg.qupath.project.contents import Changes
 from conceptseg.qupath.writer_process import PaquoBackend, ProjectProcess, WriterDiedError
 
@@ -65,6 +67,42 @@ def test_after_resuming_the_project_equals_that_of_an_undisturbed_run(tmp_path, 
     expected, found = fake.files_of(undisturbed), fake.files_of(disturbed)
     del expected["project.qpproj"], found["project.qpproj"]  # its slides lie elsewhere
     assert found == expected
+
+
+def on_a_full_disk(backend, room):
+    """A QuPath in a process that can write no file beyond ``room`` bytes."""
+    made = backend()
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then a write fails as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+    return made
+
+
+@pytest.mark.parametrize("room", [0, 60, 200, 900])
+def test_a_full_disk_loses_nothing_and_a_later_run_does_the_rest(tmp_path, room):
+    images = [str(number) for number in range(1, 4)]
+    undisturbed = fake.make_project(tmp_path / "undisturbed", len(images))
+    annotate(undisturbed, images, fake.FakeBackend)
+    disturbed = fake.make_project(tmp_path / "disturbed", len(images))
+    before = fake.files_of(disturbed)
+    with pytest.raises((ProjectError, OutputError), match=r"Nothing was lost|half-written"):
+        annotate(disturbed, images, partial(on_a_full_disk, fake.FakeBackend, room))
+    for name, content in fake.files_of(disturbed).items():
+        assert content in (before[name], (undisturbed.parent / name).read_bytes())
+    annotate(disturbed, images, fake.FakeBackend)
+    expected, found = fake.files_of(undisturbed), fake.files_of(disturbed)
+    del expected["project.qpproj"], found["project.qpproj"]  # its slides lie elsewhere
+    assert found == expected
+
+
+def test_a_full_disk_while_qupath_saves_loses_nothing(qupath, template_of, tmp_path):
+    project = PaquoWorld(tmp_path, template_of(qupath)).make_project()
+    before = fake.files_of(project)
+    with pytest.raises((ProjectError, OutputError)):
+        annotate(project, ["1"], partial(on_a_full_disk, PaquoBackend, 1500))
+    assert fake.files_of(project) == before
+    annotate(project, ["1"], PaquoBackend)
+    with ProjectProcess(project, write=False) as reader:
+        assert len(reader.contents("1").results) == 2
 
 
 def features(project, image, target):

@@ -1,4 +1,5 @@
 import math
+import sys
 
 import pytest
 import shapely
@@ -99,11 +100,14 @@ def test_a_rerun_replaces_adds_or_skips_in_the_same_place(within, rerun, targets
     assert left == skipped
 
 
-def test_the_table_has_a_row_per_parent_and_class(tmp_path):
+@pytest.fixture
+def rows():
     drawn = [result(1), result(2), result(3, class_name="Tumor", concepts=(1, 2)), result(4, parent="a")]
     contents = ImageContents(results=tuple(r for r, _ in drawn), areas=(area("a", "Gland"),), object_count=5)
-    outlines = {r.identifier: o for r, o in drawn}
-    rows = rows_of(ImageEntry(identifier="7", name="slide, one"), contents, outlines)
+    return rows_of(ImageEntry(identifier="7", name="slide, one"), contents, {r.identifier: o for r, o in drawn})
+
+
+def test_the_table_has_a_row_per_parent_and_class(rows, tmp_path):
     assert [(row["parent_class"], row["class"], row["concepts"], row["polygons"]) for row in rows] == [
         ("", "Concept 00", "0", 2),
         ("", "Tumor", "1,2", 1),
@@ -132,6 +136,35 @@ def test_the_table_counts_a_reassigned_result_where_it_is_now():
         ("Concept 00", "0", 2, 1, 1, 0),
         ("Concept 01", "1", 1, 0, 0, 1),
     ]
+
+
+def test_parquet_holds_the_same_rows_with_types(rows, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    write_table(tmp_path / "table.parquet", rows)
+    table = parquet.read_table(tmp_path / "table.parquet")
+    assert table.column_names == list(COLUMNS)
+    assert table.to_pylist() == rows
+    assert {name: str(table.schema.field(name).type) for name in ("image", "polygons", "area_um2", "perimeter_um")} == {
+        "image": "string",
+        "polygons": "int64",
+        "area_um2": "double",
+        "perimeter_um": "double",
+    }
+
+
+def test_an_empty_table_has_the_columns_of_a_full_one(rows, tmp_path):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for name, content in {"full": rows, "empty": []}.items():
+        write_table(tmp_path / f"{name}.parquet", content)
+    schemas = [parquet.read_schema(tmp_path / f"{name}.parquet") for name in ("full", "empty")]
+    assert schemas[0].equals(schemas[1])
+
+
+def test_without_pyarrow_parquet_is_refused_with_the_remedy(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InvalidRequestError, match=r"pip install 'conceptseg\[parquet\]'"):
+        write_table(tmp_path / "table.parquet", [])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_table_is_csv_or_parquet(tmp_path):

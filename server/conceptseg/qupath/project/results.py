@@ -39,7 +39,7 @@ def results_of(
         labels: Names of the project.
 
     Returns:
-        The results, touching ones of the same class joined, and the classes they use.
+        The results, touching ones of the same class joined, and the classes of all concepts if there are results.
 
     Raises:
         InvalidRequestError: a polygon is empty or not valid; QuPath would take it and fail much later.
@@ -66,14 +66,13 @@ def results_of(
         # QuPath's measurements are float64, and its GeoJSON has no NaN.
         finite = {name: float(value) for name, value in polygon.measurements.items() if math.isfinite(value)}
         drawn.append((result, Outline(wkb=shapely.to_wkb(polygon.polygon), measurements=finite)))
-    kept = join_touching(drawn)
-    used = {result.class_name for result, _ in kept}
+    # All of them: so the class list of a project does not depend on which image was finished first.
     by_name: dict[str, ClassStyle] = {}
-    for style in styles.values():
+    for style in styles.values() if drawn else ():
         # Of several concepts with one class, a colour that somebody chose for one of them is the class's.
-        if style.name in used and (style.name not in by_name or style.chosen):
+        if style.name not in by_name or style.chosen:
             by_name[style.name] = style
-    return kept, tuple(by_name.values())
+    return join_touching(drawn), tuple(by_name.values())
 
 
 def join_touching(drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:

@@ -13,25 +13,25 @@ from conceptseg.domain.files import replacing
 from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, ImageContents, Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry
 
-COLUMNS = (
-    "image",
-    "image_id",
-    "parent_id",
-    "parent_class",
-    "run",
-    "dictionary",
-    "class",
-    "concepts",
-    "polygons",
-    "area_um2",
-    "area_percent",
-    "perimeter_um",
-    "mean_activation",
-    "accepted",
-    "rejected",
-    "reassigned",
-)
-"""One row per image, parent, run and class."""
+COLUMNS = {
+    "image": "string",
+    "image_id": "string",
+    "parent_id": "string",
+    "parent_class": "string",
+    "run": "string",
+    "dictionary": "string",
+    "class": "string",
+    "concepts": "string",
+    "polygons": "int64",
+    "area_um2": "float64",
+    "area_percent": "float64",
+    "perimeter_um": "float64",
+    "mean_activation": "float64",
+    "accepted": "int64",
+    "rejected": "int64",
+    "reassigned": "int64",
+}
+"""Names and types; one row per image, parent, run and class."""
 
 
 def rows_of(entry: ImageEntry, contents: ImageContents, outlines: Mapping[str, Outline]) -> list[dict[str, Any]]:
@@ -92,8 +92,9 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
             import pyarrow
             import pyarrow.parquet
 
-            columns = {name: [row[name] for row in rows] for name in COLUMNS}
-            pyarrow.parquet.write_table(pyarrow.table(columns), temporary)
+            # With types of their own: a table of no results, or without a number, fits to the others.
+            schema = pyarrow.schema([(name, pyarrow.type_for_alias(kind)) for name, kind in COLUMNS.items()])
+            pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows), schema=schema), temporary)
 
 
 def require_table(path: Path) -> None:
@@ -106,7 +107,8 @@ def require_table(path: Path) -> None:
             import pyarrow  # noqa: F401
         except ImportError as error:
             raise InvalidRequestError(
-                f"Cannot write {path}: Parquet needs pyarrow. Install it (`pip install pyarrow`), or write .csv."
+                f"Cannot write {path}: Parquet needs pyarrow. Install it with `pip install 'conceptseg[parquet]'`, or "
+                "write .csv."
             ) from error
 
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
+from conceptseg.pipeline.batch import Rerun
 from conceptseg.qupath.project.contents import Area, ImageContents
-
-Rerun = Literal["replace", "add", "skip"]
-RERUNS: tuple[Rerun, ...] = get_args(Rerun)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -88,11 +88,8 @@ class ProjectReader:
     @contextmanager
     def _stage(self, image: str) -> Iterator[Path]:
         folder = self._stages / str(next(self._numbers))
-        try:
-            with staged(self.project, image, folder=folder) as stage:
-                yield stage
-        except OSError as error:
-            raise _cannot_write(folder, error) from error
+        with _disk_errors(folder), staged(self.project, image, folder=folder) as stage:
+            yield stage
 
 
 class ProjectWriter(ProjectReader):
@@ -140,7 +137,8 @@ class ProjectWriter(ProjectReader):
             run: Its id.
             settings: What makes two runs the same; plain JSON values.
         """
-        self._journal.start(run=run, settings=settings)
+        with _disk_errors(self._folder):
+            self._journal.start(run=run, settings=settings)
         self._recording = True
         self.keep_backups(run)
 
@@ -162,13 +160,14 @@ class ProjectWriter(ProjectReader):
             raise ProjectError(
                 f"The run to resume had other settings ({', '.join(different)}). Repeat them, or run without --resume."
             )
-        self._journal.mend()
-        for image, sha256 in list(past.writing.items()):
-            state = state_of(self._data(image) / DATA)
-            if state is not None and state.sha256 == sha256:
-                self._journal.done(image, {})
-                past.done[image] = {}
-                del past.writing[image]
+        with _disk_errors(self._folder):
+            self._journal.mend()
+            for image, sha256 in list(past.writing.items()):
+                state = state_of(self._data(image) / DATA)
+                if state is not None and state.sha256 == sha256:
+                    self._journal.done(image, {})
+                    past.done[image] = {}
+                    del past.writing[image]
         self._recording = True
         self.keep_backups(past.run)
         return past
@@ -228,7 +227,8 @@ class ProjectWriter(ProjectReader):
                 verify(name, before=before, changes=changes, after=self._backend.contents(stage))
                 self._put_in_place(stage.parent, image, state, name)
         if self._recording:
-            self._journal.done(image, report or {})
+            with _disk_errors(self._folder):
+                self._journal.done(image, report or {})
 
     def close(self) -> None:
         """Let others have the project."""
@@ -293,6 +293,14 @@ class ProjectWriter(ProjectReader):
                 f"{name}: another program saved this image while it was segmented, so it was not written. Close the "
                 "project in QuPath and run this again with --resume."
             )
+
+
+@contextmanager
+def _disk_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise _cannot_write(path, error) from error
 
 
 def _cannot_write(path: Path, error: OSError) -> ProjectError:
