@@ -177,7 +177,8 @@ def _peak_memory() -> dict[str, Any]:
             run = [sys.executable, "-c", _PEAK, str(slide), str(side), str(Path(__file__).parent)]
             peaks[side] = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
     growth = (peaks[8192] - peaks[4096]) * 2**20 / (8192**2 - 4096**2)
-    features = 480 / 16**2 * 4
+    spec = get_spec("default")
+    features = spec.channels / spec.stride_px**2 * 4
     return result(
         "peak_rss",
         ours=peaks[8192],

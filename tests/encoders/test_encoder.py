@@ -12,6 +12,7 @@ from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidReq
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.features import receptive_radius_px
 from conceptseg.encoders.load import choose_device, load_encoder
+from conceptseg.encoders.stain import stain_densities
 
 
 @pytest.fixture(scope="module")
@@ -19,24 +20,52 @@ def default():
     return load_encoder("default", device="cpu")
 
 
+@pytest.fixture(scope="module")
+def plain():
+    return load_encoder("efficientnet-lite0", device="cpu")
+
+
 def noise(*shape, seed=0):
     return np.random.default_rng(seed).integers(0, 256, shape, np.uint8)
 
 
-def test_the_default_encoder_has_its_imagenet_weights(default):
+def test_the_default_encoder_has_its_imagenet_weights(plain):
     # ImageNet features see structure: two views of one texture are closer than two textures.
     stripes = np.zeros((96, 96, 3), np.uint8)
     stripes[:, ::6] = 255
     views = np.stack([stripes, np.roll(stripes, 16, axis=1), noise(96, 96, 3)])
-    features = default.encode(views).flatten(1)
+    features = plain.encode(views).flatten(1)
     assert features.min() == 0
     assert 0 < features.max() <= 6  # ReLU6
     similarity = torch.nn.functional.cosine_similarity
     assert similarity(features[0], features[1], dim=0) > similarity(features[0], features[2], dim=0) + 0.1
 
 
+def test_the_default_encoder_is_the_plain_one_at_unit_length_with_stains_over_neighbouring_tokens(default, plain):
+    tile = noise(1, 128, 128, 3)
+    features = plain.encode(tile)[0].numpy()
+    unit = features / np.linalg.norm(features, axis=2, keepdims=True)
+    densities = -np.log((tile[0].astype(float) + 1) / 256).reshape(8, 16, 8, 16, 3).mean(axis=(1, 3))
+    stains = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+    stains /= np.linalg.norm(stains, axis=1, keepdims=True)
+    parts = np.linalg.solve(stains.T, densities.reshape(-1, 3).T).T[:, :2].clip(0).reshape(8, 8, 2)
+    expected = np.concatenate([unit, default.spec.stain_weight * parts], axis=2)[2:5, 3:6].mean(axis=(0, 1))
+    np.testing.assert_allclose(default.encode(tile)[0, 3, 4], expected, atol=1e-5)
+
+
+def test_stains_are_told_apart():
+    white, purple, pink = (
+        np.full((16, 16, 3), colour, np.uint8) for colour in [(255,) * 3, (90, 60, 140), (230, 120, 190)]
+    )
+    none, haematoxylin, eosin = stain_densities(tiles, stride_px=16)[:, 0, 0]
+    assert none.max() == 0
+    assert haematoxylin[0] > haematoxylin[1]
+    assert eosin[1] > eosin[0]
+
+
 def test_the_halo_of_the_default_encoder_holds_its_receptive_field(default):
-    assert receptive_radius_px(default._features, stride_px=16, probe_px=512) <= default.spec.halo_px
+    neighbour_px = 16  # the mean over 3 × 3 tokens
+    assert receptive_radius_px(default._features, stride_px=16, probe_px=512) + neighbour_px <= default.spec.halo_px
 
 
 def test_the_halo_of_resnet50_holds_its_receptive_field():
@@ -47,7 +76,8 @@ def test_the_halo_of_resnet50_holds_its_receptive_field():
 @pytest.mark.parametrize(
     ("name", "side", "expected"),
     [
-        ("default", 128, (8, 8, 480)),
+        ("default", 128, (8, 8, 482)),
+        ("efficientnet-lite0", 128, (8, 8, 480)),
         ("resnet50", 128, (8, 8, 1024)),
         ("lunit-vits16", 224, (14, 14, 384)),
         ("timm:resnet18@layer2", 64, (8, 8, 128)),

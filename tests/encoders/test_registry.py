@@ -42,7 +42,7 @@ def test_every_registered_encoder_is_described_completely():
 
 
 def test_an_unknown_encoder_is_refused_with_the_known_names():
-    with pytest.raises(EncoderError, match="Expected one of default, resnet50, uni"):
+    with pytest.raises(EncoderError, match="Expected one of default, efficientnet-lite0, resnet50, uni"):
         get_spec("resnet51")
 
 

@@ -90,7 +90,7 @@ def test_an_unwritable_folder_leaves_nothing_behind(tmp_path):
 @pytest.mark.parametrize("k", [8, 16, 32, 64])
 def test_the_package_ships_dictionaries_of_the_default_encoder_with_their_provenance(k):
     found = find_dictionary(encoder="default", name=None, k=k)
-    assert (found.n_concepts, found.channels, found.encoder) == (k, 480, "default")
+    assert (found.n_concepts, found.channels, found.encoder) == (k, 482, "default")
     assert found.provenance["command"].startswith("conceptseg concepts fit ")
     assert "seed" in found.provenance
 

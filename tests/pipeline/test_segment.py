@@ -50,8 +50,8 @@ def test_the_labels_are_the_method_step_by_step(region_of, colon, encoder, dicti
 
     settings = replace(EXACT, whole_region=True)
     labels = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=settings).label_map.labels
-    padded = np.pad(colon, ((80, 80), (80, 80), (0, 0)), mode="symmetric")
-    tokens = encoder.encode(padded[None])[0, 5:-5, 5:-5].reshape(-1, 480).numpy()
+    padded = np.pad(colon, ((96, 96), (96, 96), (0, 0)), mode="symmetric")
+    tokens = encoder.encode(padded[None])[0, 6:-6, 6:-6].reshape(-1, encoder.spec.channels).numpy()
     activations = reference_projection(tokens, dictionary.concepts).reshape(32, 32, 16)
     maps = torch.from_numpy(activations).permute(2, 0, 1)[None]
     expected = torch.nn.functional.interpolate(maps, (512, 512), mode="bilinear")[0].argmax(0).numpy() + 1

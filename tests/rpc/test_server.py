@@ -148,9 +148,9 @@ class TestAnswers:
         assert plan.downsample == 2.0
         assert (plan.grid.width, plan.grid.height) == (2501, 1500)
         window = plan.window
-        assert (window.x, window.y) == (-80, 0)  # the halo; nothing above the image
+        assert (window.x, window.y) == (-96, 0)  # the halo; nothing above the image
         assert window.x + window.width == plan.grid.width  # the image ends there
-        assert window.y + window.height > plan.grid.height + 80
+        assert window.y + window.height > plan.grid.height + 96
         assert sum(tile.rect.width * tile.rect.height for tile in plan.tiles) == window.width * window.height
         first = plan.tiles[0].region
         assert (first.x, first.y, first.width, first.height) == (840, 0, 2048, 2048)

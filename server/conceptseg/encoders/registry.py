@@ -75,6 +75,7 @@ _SPECS = (
         _LITE0,
         identifier="default",
         channels=_LITE0.channels + 2,
+        halo_px=_LITE0.halo_px + _LITE0.stride_px,  # of the tokens around
         stain_weight=0.2,
         note="EfficientNet-Lite0, ImageNet, with stain densities; works without a network",
     ),
