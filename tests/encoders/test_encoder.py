@@ -54,9 +54,8 @@ def test_the_default_encoder_is_the_plain_one_at_unit_length_with_stains_over_ne
 
 
 def test_stains_are_told_apart():
-    white, purple, pink = (
-        np.full((16, 16, 3), colour, np.uint8) for colour in [(255,) * 3, (90, 60, 140), (230, 120, 190)]
-    )
+    colours = [(255, 255, 255), (90, 60, 140), (230, 120, 190)]  # nothing, nuclei, fibres
+    tiles = torch.tensor(np.stack([np.full((16, 16, 3), colour, np.uint8) for colour in colours]))
     none, haematoxylin, eosin = stain_densities(tiles, stride_px=16)[:, 0, 0]
     assert none.max() == 0
     assert haematoxylin[0] > haematoxylin[1]

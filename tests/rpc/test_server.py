@@ -153,7 +153,7 @@ class TestAnswers:
         assert window.y + window.height > plan.grid.height + 96
         assert sum(tile.rect.width * tile.rect.height for tile in plan.tiles) == window.width * window.height
         first = plan.tiles[0].region
-        assert (first.x, first.y, first.width, first.height) == (840, 0, 2048, 2048)
+        assert (first.x, first.y, first.width, first.height) == (808, 0, 2048, 2048)
         assert all(tile.region.x + tile.region.width <= 6001 + 1 for tile in plan.tiles)
 
 
