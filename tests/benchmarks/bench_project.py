@@ -130,7 +130,7 @@ def _blobs(count: int) -> tuple[tuple[Result, Outline], ...]:
             class_name=f"Concept {concept:02d}",
             run="bench",
             dictionary="bench-k16",
-            concepts=(concept,),
+            found=(concept,),
             area_px=polygon.area,
             length_px=polygon.length,
         )
