@@ -34,7 +34,7 @@ def test_doctor_says_what_there_is_and_what_is_missing(capsys):
 def test_encoders_are_listed_with_what_they_need(capsys):
     listed = {spec["identifier"]: spec for spec in json.loads(run("encoders", "--json", capsys=capsys)[1])}
     assert listed["uni"]["gated"]
-    assert listed["default"]["halo_px"] == 80
+    assert listed["default"]["halo_px"] == 96
 
 
 def test_concepts_can_be_fitted_listed_shown_and_used(tmp_path, capsys, monkeypatch):
