@@ -85,7 +85,7 @@ def test_dictionaries_round_trip() -> None:
 
 
 def test_encoders_say_what_a_client_needs() -> None:
-    spec = known_encoders()[2]
+    spec = next(spec for spec in known_encoders() if spec.identifier == "uni")
     message = convert.encoder_to_proto(spec, loaded=True)
     assert (message.identifier, message.gated, message.window_px, message.halo_px) == ("uni", True, 224, 16)
 
