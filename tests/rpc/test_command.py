@@ -30,7 +30,10 @@ def files_of(folder: Path, picture: Path, *options: str) -> list[bytes]:
     return [re.sub(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", b"RUN", path.read_bytes()) for path in paths]
 
 
-@pytest.mark.parametrize("options", [("--k", "8", "--min-area-um2", "0"), ("--method", "learned", "--k", "3", "--region", "20,10,200,180")])
+@pytest.mark.parametrize(
+    "options",
+    [("--k", "8", "--min-area-um2", "0"), ("--method", "learned", "--k", "3", "--region", "20,10,200,180")],
+)
 def test_a_server_gives_the_files_that_a_local_run_gives(
     server: ServerProcess, picture: Path, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
