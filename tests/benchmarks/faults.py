@@ -60,9 +60,14 @@ def main() -> None:
         print(f"undisturbed: {seconds:.1f} s, {sum(map(len, expected.values()))} objects", flush=True)
         runs = []
         for number in range(arguments.runs):
-            project = copied(template, folder / f"run-{number}")
             target, after = TARGETS[number % len(TARGETS)], chance.uniform(0, 1) * seconds
-            run = {"target": target, "after_seconds": round(after, 2), **disturb(project, target, after)}
+            while True:
+                project = copied(template, folder / f"run-{number}")
+                run = {"target": target, "after_seconds": round(after, 2), **disturb(project, target, after)}
+                if run["killed_with"] != 0:
+                    break
+                shutil.rmtree(project.parent)  # it was done before: nothing was disturbed
+                after /= 2
             run["outcome"] = compare(objects(project), expected, drawn)
             runs.append(run)
             print(json.dumps(run), flush=True)
