@@ -86,10 +86,10 @@ addObjects(PathIO.readObjects(new File(args[0]).toPath()))
 def events = 0
 data.getHierarchy().addListener({ events++ } as PathObjectHierarchyListener)
 def told = { job -> job.apply().getLines().join(" | ") }
-println "MERGED " + told(ConceptSeg.name(data).names([10: "Tumor", 2: "Tumor"]).colour("Tumor", 1, 2, 3))
+println "MERGED " + told(ConceptSeg.name(data).names([6: "Tumor", 8: "Tumor"]).colour("Tumor", 1, 2, 3))
 println "EVENTS " + events
 println "COLOUR " + Integer.toHexString(getPathClass("Tumor").getColor() & 0xffffff)
-println "AMBIGUOUS " + told(ConceptSeg.name(data).name(10, "Stroma"))
+println "AMBIGUOUS " + told(ConceptSeg.name(data).name(6, "Stroma"))
 println "AGAIN " + told(ConceptSeg.name(data))
 try {
     ConceptSeg.name(data).dictionary("other").apply()
@@ -214,7 +214,7 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_
     geojson, summary = segmented
     before = project.describe()
     script = SCRIPTS / "Name_and_merge_concepts.groovy"
-    output = project.run(script, "10=Tumor", "2=Tumor", "14=Ignore*", "9=My class", image="one", save=True)
+    output = project.run(script, "6=Tumor", "8=Tumor", "14=Ignore*", "9=My class", image="one", save=True)
     assert "Remembered in" in output
     labels = json.loads((project.folder / "conceptseg-labels.json").read_text(encoding="utf-8"))
     assert labels == {
@@ -222,8 +222,8 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_
         "dictionaries": {
             "default-k16": {
                 "concepts": {
-                    "10": {"name": "Tumor", "ignored": False},
-                    "2": {"name": "Tumor", "ignored": False},
+                    "6": {"name": "Tumor", "ignored": False},
+                    "8": {"name": "Tumor", "ignored": False},
                     "14": {"name": "Ignore*", "ignored": True},
                     "9": {"name": "My class", "ignored": False},
                 }
@@ -235,22 +235,20 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_
     after = project.describe()
 
     features = json.loads(geojson.read_text(encoding="utf-8"))["features"]
-    tumour = [
-        shape(f["geometry"]) for f in features if f["properties"]["metadata"]["conceptseg.concept"] in ("10", "2")
-    ]
+    tumour = [shape(f["geometry"]) for f in features if f["properties"]["metadata"]["conceptseg.concept"] in ("6", "8")]
     joined = shapely.get_parts(shapely.union_all(tumour))
     areas = {item["id"]: item["area_um2"] for item in summary["concepts"]}
     counts = {item["id"]: item["polygons"] for item in summary["concepts"]}
     for name in ("one", "two"):
         objects = own(after[name])
-        named = {c: [o for o in objects if o["pathClass"] == c] for c in ("Tumor", "Ignore*", "My class", "Concept 10")}
+        named = {c: [o for o in objects if o["pathClass"] == c] for c in ("Tumor", "Ignore*", "My class", "Concept 06")}
         assert len(named["Tumor"]) == len(joined) < len(tumour)
         assert sum(o["area"] for o in named["Tumor"]) == pytest.approx(sum(map(shapely.area, joined)), rel=1e-6)
-        assert sum(o["measurements"]["Area µm^2"] for o in named["Tumor"]) == pytest.approx(areas[10] + areas[2])
-        assert {o["metadata"]["conceptseg.concept"] for o in named["Tumor"]} == {"2", "10", "2,10"}
+        assert sum(o["measurements"]["Area µm^2"] for o in named["Tumor"]) == pytest.approx(areas[6] + areas[8])
+        assert {o["metadata"]["conceptseg.concept"] for o in named["Tumor"]} == {"6", "8", "6,8"}
         assert {o["rgb"] for o in named["Tumor"]} == {0xC80000}  # QuPath's own
         assert {o["rgb"] for o in named["Ignore*"]} == {0xB4B4B4}
-        assert [len(named[c]) for c in ("Ignore*", "My class", "Concept 10")] == [counts[14], counts[9], 0]
+        assert [len(named[c]) for c in ("Ignore*", "My class", "Concept 06")] == [counts[14], counts[9], 0]
         assert all(o["valid"] and o["locked"] for o in objects)
         assert all(set(o["measurements"]) == set(objects[0]["measurements"]) for o in objects)
         # Outlines still cover the same area without overlap, and nothing else changed.
