@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import shapely
+from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.dictionary import ConceptDictionary
@@ -147,30 +148,21 @@ def _complete(evidence: Evidence) -> Evidence:
     return replace(evidence, dictionaries=found)
 
 
-def _piece_of_project(result: Result, outline: Outline) -> Piece:
+def _piece(result: Result | FileResult, outline: Polygon | MultiPolygon, measurements: Mapping[str, float]) -> Piece:
     return Piece(
-        outline=shapely.from_wkb(outline.wkb),
+        outline=outline,
         dictionary=result.dictionary,
         concepts=result.concepts,
         class_name=result.class_name,
         run=result.run,
-        measurements=outline.measurements,
+        measurements=measurements,
         reassigned_from=None if result.reassigned is None else result.found,
         review=result.review,
     )
 
 
-def _piece_of_file(result: FileResult) -> Piece:
-    return Piece(
-        outline=result.outline,
-        dictionary=result.dictionary,
-        concepts=result.concepts if result.reassigned is None else (result.reassigned,),
-        class_name=result.class_name,
-        run=result.run,
-        measurements=result.measurements,
-        reassigned_from=None if result.reassigned is None else result.concepts,
-        review=result.review,
-    )
+def _piece_of_project(result: Result, outline: Outline) -> Piece:
+    return _piece(result, shapely.from_wkb(outline.wkb), outline.measurements)
 
 
 def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
@@ -194,7 +186,7 @@ def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
 def _slide_of_file(
     geojson: Path, image: Path | None, results: Sequence[FileResult], pixel_size_um: float | None
 ) -> Slide:
-    pieces = tuple(_piece_of_file(result) for result in results)
+    pieces = tuple(_piece(result, result.outline, result.measurements) for result in results)
     summary = _summary_beside(geojson)
     if image is None and summary.get("image"):
         named = geojson.parent / Path(str(summary["image"])).name

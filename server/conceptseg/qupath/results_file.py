@@ -13,7 +13,7 @@ from shapely import MultiPolygon, Polygon
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.qupath.geojson import polygons_of, read_features
-from conceptseg.qupath.project.contents import CONCEPT, DICTIONARY, REASSIGNED, REVIEW, RUN
+from conceptseg.qupath.project.contents import CONCEPT, DICTIONARY, REASSIGNED, REVIEW, RUN, counted_as
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -26,7 +26,7 @@ class FileResult:
         colour: Colour of that class; None if the file does not say.
         run: Run that made it.
         dictionary: Concept dictionary of that run.
-        concepts: Indices of its concepts in the dictionary; several after merging.
+        found: Indices of its concepts in the dictionary, as they were found; several after merging.
         measurements: Name with unit to a finite number.
         reassigned: The concept that a person gave it instead.
         review: ``accepted`` or ``rejected`` by a person.
@@ -37,10 +37,15 @@ class FileResult:
     colour: Colour | None
     run: str
     dictionary: str
-    concepts: tuple[int, ...]
+    found: tuple[int, ...]
     measurements: Mapping[str, float] = field(default_factory=dict)
     reassigned: int | None = None
     review: str | None = None
+
+    @property
+    def concepts(self) -> tuple[int, ...]:
+        """Indices of the concepts it counts as."""
+        return counted_as(self.found, self.reassigned)
 
 
 def read_results(path: Path) -> tuple[FileResult, ...]:
@@ -55,8 +60,8 @@ def read_results(path: Path) -> tuple[FileResult, ...]:
         metadata = properties.get("metadata") if isinstance(properties, dict) else None
         if not isinstance(properties, dict) or not isinstance(metadata, dict) or RUN not in metadata:
             continue
-        concepts = tuple(int(part) for part in str(metadata.get(CONCEPT, "")).split(",") if part.isdigit())
-        if not concepts:
+        found = tuple(int(part) for part in str(metadata.get(CONCEPT, "")).split(",") if part.isdigit())
+        if not found:
             raise InvalidRequestError(f"{path}: feature {number} has no concept. Export it again from QuPath.")
         polygons = list(polygons_of(feature.get("geometry"), f"{path}: feature {number}"))
         reassigned = str(metadata.get(REASSIGNED, ""))
@@ -68,7 +73,7 @@ def read_results(path: Path) -> tuple[FileResult, ...]:
                 colour=colour,
                 run=str(metadata[RUN]),
                 dictionary=str(metadata.get(DICTIONARY, "")),
-                concepts=concepts,
+                found=found,
                 measurements=_numbers(properties.get("measurements")),
                 reassigned=int(reassigned) if reassigned.isdigit() else None,
                 review=str(metadata[REVIEW]) if REVIEW in metadata else None,

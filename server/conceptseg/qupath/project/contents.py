@@ -18,6 +18,11 @@ REASSIGNED, REVIEW = "conceptseg.reassigned", "conceptseg.review"
 ACCEPTED, REJECTED = "accepted", "rejected"
 
 
+def counted_as(found: tuple[int, ...], reassigned: int | None) -> tuple[int, ...]:
+    """The concepts that a result counts as: the one a person gave it, else those that were found."""
+    return found if reassigned is None else (reassigned,)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Result:
     """An annotation that ConceptSeg made.
@@ -49,7 +54,7 @@ class Result:
     @property
     def concepts(self) -> tuple[int, ...]:
         """Indices of the concepts it counts as: the one a person gave it, else those that were found."""
-        return self.found if self.reassigned is None else (self.reassigned,)
+        return counted_as(self.found, self.reassigned)
 
     @property
     def metadata(self) -> dict[str, str]:
