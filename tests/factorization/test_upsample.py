@@ -83,8 +83,8 @@ def test_statistics_are_means_over_the_pixels_of_a_component(stride):
     labels[: stride // 2] = 3  # as if cleaned up: counts with the activation of the concept it was given
     components = labels.astype(np.int32)
     area_px = np.bincount(components.ravel(), minlength=8)
-    mean, purity = component_statistics(
-        activations, stride_px=stride, labels=labels, components=components, area_px=area_px
+    activation, purity = component_statistics(
+        activations, stride_px=stride, labels=labels, components=components, n_components=area_px.size
     )
     up = interpolated(dense, stride, height, width)
     own = np.take_along_axis(up, np.maximum(labels.astype(int) - 1, 0)[None], axis=0)[0]
@@ -92,6 +92,6 @@ def test_statistics_are_means_over_the_pixels_of_a_component(stride):
     for label in range(1, 8):
         inside = labels == label
         if inside.any():
-            assert mean[label] == pytest.approx(own[inside].mean(), rel=1e-5)
-            assert purity[label] == pytest.approx((own / total)[inside].mean(), rel=1e-5)
-    assert mean[0] == purity[0] == 0
+            assert activation[label] == pytest.approx(own[inside].sum(), rel=1e-5)
+            assert purity[label] == pytest.approx((own / total)[inside].sum(), rel=1e-5)
+    assert activation[0] == purity[0] == 0

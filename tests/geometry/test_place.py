@@ -10,8 +10,8 @@ from tests.geometry.maps import smooth_noise
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import PixelGrid, Region
-from conceptseg.geometry.coverage import polygonize
-from conceptseg.geometry.place import COORDINATE_STEP_PX, concept_polygons, rasterize
+from conceptseg.geometry.coverage import Coverage, polygonize
+from conceptseg.geometry.place import COORDINATE_STEP_PX, place_polygons, rasterize
 
 
 def grid_of(labels: np.ndarray, *, scale: float, x: int = 0, y: int = 0) -> PixelGrid:
@@ -37,6 +37,12 @@ def is_coverage(polygons: np.ndarray) -> bool:
     noded = shapely.get_parts(shapely.node(shapely.multilinestrings(edges_of(lines))))
     overlap = shapely.area(polygons).sum() - shapely.union_all(polygons).area
     return np.array_equal(edges_of(lines), edges_of(noded)) and abs(overlap) < 1e-9
+
+
+def concept_polygons(coverage: Coverage, *, grid: PixelGrid, clip: Polygon | None) -> tuple[np.ndarray, np.ndarray]:
+    """The component of every placed polygon, and the polygons."""
+    index, polygons = place_polygons(coverage.polygons, grid=grid, clip=clip)
+    return coverage.component[index], polygons
 
 
 def check_valid(polygons: np.ndarray) -> None:

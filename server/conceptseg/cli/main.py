@@ -23,6 +23,7 @@ _COMMANDS = {
     "report": ("conceptseg.cli.report", "Make a page that shows what every concept is, to name and review them in."),
     "concepts": ("conceptseg.cli.concepts", "List, show, fit, import and refine concept dictionaries."),
     "evaluate": ("conceptseg.cli.evaluate", "Measure how well concepts match masks."),
+    "bench": ("conceptseg.cli.bench", "Measure speed on this machine, beside the bare encoder and the reference."),
     "encoders": ("conceptseg.cli.encoders", "List the encoders."),
     "doctor": ("conceptseg.cli.doctor", "Show versions, device, encoders, QuPath, and what is missing."),
     "qupath": ("conceptseg.cli.qupath", "Install ConceptSeg into QuPath, remove it, show what is there."),

@@ -68,7 +68,12 @@ class SharedEncoder(Encoder):
         self.batch_tiles = encoder.batch_tiles
         self._encoder, self._queue, self._cancelled = encoder, queue, cancelled
 
-    def encode(self, tiles: NDArray[np.uint8]) -> Tensor:
+    def tune(self) -> None:
+        """Find the fastest batch; see `Encoder.tune`."""
+        self._queue.run(self._encoder.tune, cancelled=self._cancelled)
+        self.batch_tiles = self._encoder.batch_tiles
+
+    def encode(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Encode RGB tiles; see `Encoder.encode`."""
         features = self._queue.run(partial(self._encoder.encode, tiles), cancelled=self._cancelled)
         self.batch_tiles = self._encoder.batch_tiles

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,34 +37,83 @@ class ActivationMap:
             out[self.concept[own], i, j] = self.value[own]
         return out
 
+    def part(self, rows: slice, columns: slice) -> ActivationMap:
+        """The map of some tokens; shares the entries."""
+        return replace(self, start=self.start[rows, columns], count=self.count[rows, columns])
+
+    def relabelled(self, relabel: NDArray[np.intp], *, n_concepts: int) -> ActivationMap:
+        """The same activations under concepts ``relabel[concept]``; those of one new concept add up."""
+        return replace(self, concept=relabel.astype(np.uint16)[self.concept], n_concepts=n_concepts)
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Tokens that came together: their places, and their entries one token after the other."""
+
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    count: NDArray[np.int64]
+    concept: NDArray[np.uint16]
+    value: NDArray[np.float32]
+
 
 class ActivationMapBuilder:
-    """Collects the activations of tiles, in any order, into one map of (grid_h, grid_w) tokens."""
+    """Collects the activations of tiles, in any order, into maps of a grid of (grid_h, grid_w) tokens."""
 
     def __init__(self, *, grid_h: int, grid_w: int, n_concepts: int):
-        self._n_concepts = n_concepts
-        self._start = np.zeros((grid_h, grid_w), np.int64)
-        self._count = np.zeros((grid_h, grid_w), np.int32)
-        self._concepts: list[NDArray[np.uint16]] = []
-        self._values: list[NDArray[np.float32]] = []
-        self._entries = 0
+        self._grid_h, self._grid_w, self._n_concepts = grid_h, grid_w, n_concepts
+        self._parts: list[_Part] = []
 
     def add(self, activations: NDArray[np.float32], *, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
         """Set the tokens at (rows[i], columns[i]) to ``activations[i]``, (n_tokens, n_concepts)."""
         token, concept = np.nonzero(activations)
-        count = np.bincount(token, minlength=len(activations))
-        self._start[rows, columns] = self._entries + np.concatenate([[0], np.cumsum(count)[:-1]])
-        self._count[rows, columns] = count
-        self._concepts.append(concept.astype(np.uint16))
-        self._values.append(activations[token, concept])
-        self._entries += len(token)
+        self.add_entries(
+            np.bincount(token, minlength=len(activations)),
+            concept.astype(np.uint16),
+            activations[token, concept],
+            rows=rows,
+            columns=columns,
+        )
 
-    def build(self) -> ActivationMap:
-        """Return the finished map."""
+    def add_entries(
+        self,
+        count: NDArray[np.int64],
+        concept: NDArray[np.uint16],
+        value: NDArray[np.float32],
+        *,
+        rows: NDArray[np.intp],
+        columns: NDArray[np.intp],
+    ) -> None:
+        """Set the tokens at (rows[i], columns[i]) to the next count[i] entries, concepts ascending."""
+        self._parts.append(_Part(rows, columns, count, concept, value))
+
+    def forget(self, *, before_row: int) -> None:
+        """Give back the memory of tokens in rows before ``before_row``."""
+        self._parts = [part for part in self._parts if len(part.rows) and part.rows.max() >= before_row]
+
+    def build(self, *, first_row: int = 0, last_row: int | None = None) -> ActivationMap:
+        """The map of rows ``first_row`` … ``last_row`` (not included), of all rows by default."""
+        last_row = self._grid_h if last_row is None else last_row
+        start = np.zeros((last_row - first_row, self._grid_w), np.int64)
+        count = np.zeros(start.shape, np.int32)
+        concepts, values = [np.empty(0, np.uint16)], [np.empty(0, np.float32)]
+        entries = 0
+        for part in self._parts:
+            inside = (part.rows >= first_row) & (part.rows < last_row)
+            if not inside.any():
+                continue
+            kept = np.repeat(inside, part.count)
+            own = part.count[inside]
+            place = part.rows[inside] - first_row, part.columns[inside]
+            start[place] = entries + np.cumsum(own) - own
+            count[place] = own
+            concepts.append(part.concept[kept])
+            values.append(part.value[kept])
+            entries += int(own.sum())
         return ActivationMap(
             n_concepts=self._n_concepts,
-            start=self._start,
-            count=self._count,
-            concept=np.concatenate([np.empty(0, np.uint16), *self._concepts]),
-            value=np.concatenate([np.empty(0, np.float32), *self._values]),
+            start=start,
+            count=count,
+            concept=np.concatenate(concepts),
+            value=np.concatenate(values),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -15,23 +16,45 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.factorization._nnls_batched import solve_batched
 from conceptseg.factorization._nnls_kernel import allocate, solve_rows
 
+try:
+    from conceptseg.factorization._nnls_triton import TokenSolver
+except ImportError:  # torch brings Triton along on Linux only
+    _HAS_TRITON = False
+else:
+    _HAS_TRITON = True
+
 _ROWS_PER_TASK = 1024
 _STEPS_PER_CONCEPT = 10
+_PLACES = (16, 32)
+"""Active concepts of a token for which a GPU has room, first try and second; solutions have 3 to 9."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Projection:
-    """Activations of a set of tokens.
+    """Activations of a set of tokens; entries in the order of the tokens, concepts ascending.
 
     Attributes:
-        activations: (n_tokens, n_concepts) float32, >= 0.
+        n_concepts: Number of concepts.
+        count: (n_tokens,) int64, entries of every token.
+        concept: (entries,) uint16.
+        value: (entries,) float32, > 0.
         residual: Sum over tokens of ||x - D^T a||².
         energy: Sum over tokens of ||x||².
     """
 
-    activations: NDArray[np.float32]
+    n_concepts: int
+    count: NDArray[np.int64]
+    concept: NDArray[np.uint16]
+    value: NDArray[np.float32]
     residual: float
     energy: float
+
+    @property
+    def activations(self) -> NDArray[np.float32]:
+        """(n_tokens, n_concepts) float32, >= 0."""
+        dense = np.zeros((len(self.count), self.n_concepts), np.float32)
+        dense[np.repeat(np.arange(len(self.count)), self.count), self.concept] = self.value
+        return dense
 
 
 class NonNegativeProjector:
@@ -50,6 +73,7 @@ class NonNegativeProjector:
             raise InvalidRequestError("Expected finite concepts (n_concepts, channels) >= 0.")
         self._concepts = concepts.astype(np.float64)
         self._gram = self._concepts @ self._concepts.T
+        self._on_device: tuple[Tensor, ...] | None = None
 
     def project(self, tokens: Tensor) -> Projection:
         """Return the activations of ``tokens`` (n_tokens, channels), solved on the tokens' device.
@@ -57,23 +81,40 @@ class NonNegativeProjector:
         Raises:
             InvalidRequestError: wrong number of channels, or tokens with NaN or infinite values.
         """
+        return self.start(tokens)()
+
+    def start(self, tokens: Tensor) -> Callable[[], Projection]:
+        """Begin what `project` does and return the function that ends it, which may run in another thread.
+
+        Nothing in the first half waits for a GPU, so that the next forward pass can be queued behind it.
+        """
         if tokens.ndim != 2 or tokens.shape[1] != self._concepts.shape[1]:
             raise InvalidRequestError(
                 f"Expected tokens (n, {self._concepts.shape[1]}), got {tuple(tokens.shape)}: "
                 "the dictionary belongs to another encoder or layer."
             )
         if tokens.device.type == "cuda":
-            return self._project_on_device(tokens)
-        return self._project_on_cpu(tokens.cpu().numpy())
+            return self._start_on_device(tokens)
+        return lambda: self._project_on_cpu(tokens.cpu().numpy())
 
     def _project_on_cpu(self, tokens: NDArray[np.float32]) -> Projection:
         wide = tokens.astype(np.float64)
         correlations = wide @ self._concepts.T
         energy = float(np.einsum("ij,ij->", wide, wide))
         _require_finite(energy)
-        return self._solve_on_cpu(correlations, energy=energy)
+        activations, explained = self._solve_on_cpu(correlations)
+        token, concept = np.nonzero(activations)
+        return Projection(
+            n_concepts=len(self._concepts),
+            count=np.bincount(token, minlength=len(tokens)),
+            concept=concept.astype(np.uint16),
+            value=activations[token, concept],
+            residual=max(0.0, energy - float(explained.sum())),
+            energy=energy,
+        )
 
-    def _solve_on_cpu(self, correlations: NDArray[np.float64], *, energy: float) -> Projection:
+    def _solve_on_cpu(self, correlations: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Activations (n, k), and what they explain of each token's energy (n,)."""
         n, k = correlations.shape
         activations, explained = allocate(n, k)
 
@@ -89,24 +130,51 @@ class NonNegativeProjector:
             # Threads of our own: the kernels release the GIL, and numba's are not safe to enter from several calls.
             with ThreadPoolExecutor(min(len(starts), os.cpu_count() or 1)) as pool:
                 list(pool.map(solve, starts))
-        residual = max(0.0, energy - float(explained.sum()))
-        return Projection(activations=activations, residual=residual, energy=energy)
+        return activations, explained
 
-    def _project_on_device(self, tokens: Tensor) -> Projection:
-        concepts = torch.from_numpy(self._concepts).to(tokens.device)
-        gram = torch.from_numpy(self._gram).to(tokens.device)
+    def _start_on_device(self, tokens: Tensor) -> Callable[[], Projection]:
+        if self._on_device is None or self._on_device[0].device != tokens.device:
+            self._on_device = tuple(torch.from_numpy(a).to(tokens.device) for a in (self._concepts, self._gram))
+        concepts, gram = self._on_device
         wide = tokens.double()
         correlations = wide @ concepts.T
-        energy = float(wide.square().sum())
-        _require_finite(energy)
+        energy = torch.linalg.vector_norm(wide).square()
+        if not _HAS_TRITON:
+            return lambda: self._finish(energy, correlations, *self._solve_in_batches(gram, correlations))
+        solver = TokenSolver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
+        solver.solve(torch.arange(len(tokens), device=tokens.device), places=_PLACES[0])
+
+        def finish() -> Projection:
+            solver.solve(solver.unfinished.nonzero()[:, 0], places=_PLACES[1])
+            return self._finish(
+                energy, correlations, solver.activations, solver.explained, solver.unfinished.nonzero()[:, 0]
+            )
+
+        return finish
+
+    def _solve_in_batches(self, gram: Tensor, correlations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         solved, given_up = solve_batched(gram, correlations, max_steps=6 * 32)
-        explained = float((solved * correlations).sum())
-        activations = solved.float().cpu().numpy()
+        return solved.float(), (solved * correlations).sum(dim=1), given_up
+
+    def _finish(
+        self, energy: Tensor, correlations: Tensor, activations: Tensor, explained: Tensor, given_up: Tensor
+    ) -> Projection:
+        """Solve what the device gave up, and fetch the entries that are not 0."""
+        whole = float(energy)
+        _require_finite(whole)
         if len(given_up):
-            rest = self._solve_on_cpu(correlations[given_up].cpu().numpy(), energy=0.0)
-            activations[given_up.cpu().numpy()] = rest.activations
-            explained += float((torch.from_numpy(rest.activations).to(tokens.device) * correlations[given_up]).sum())
-        return Projection(activations=activations, residual=max(0.0, energy - explained), energy=energy)
+            rest, explained_rest = self._solve_on_cpu(correlations[given_up].cpu().numpy())
+            activations[given_up] = torch.from_numpy(rest).to(activations.device)
+            explained[given_up] = torch.from_numpy(explained_rest).to(explained.device)
+        token, concept = activations.nonzero(as_tuple=True)
+        return Projection(
+            n_concepts=len(self._concepts),
+            count=torch.bincount(token, minlength=len(activations)).cpu().numpy(),
+            concept=concept.to(torch.int32).cpu().numpy().astype(np.uint16),
+            value=activations[token, concept].cpu().numpy(),
+            residual=max(0.0, whole - float(explained.sum())),
+            energy=whole,
+        )
 
 
 def _require_finite(energy: float) -> None:

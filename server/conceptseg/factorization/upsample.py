@@ -112,20 +112,23 @@ def _label_cell_rows(  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _add_statistics(  # type: ignore[no-untyped-def]
-    start, count, concept, value, stride, labels, components, first_row, last_row, activation, purity
+    start, count, concept, value, stride, above, before, labels, components, first_row, last_row, activation, purity
 ):
-    """Add each labelled pixel's winning activation, and its share of all activations, to its component."""
+    """Add each labelled pixel's winning activation, and its share of all activations, to its component.
+
+    The labels begin ``above`` rows and ``before`` columns of pixels after the first token's corner.
+    """
     grid_h, grid_w = start.shape
     width = labels.shape[1]
     half = stride // 2
     for y in range(first_row, last_row):
-        cell_i = (y + half) // stride
-        fy = (y + 0.5) / stride + 0.5 - cell_i
+        cell_i = (above + y + half) // stride
+        fy = (above + y + 0.5) / stride + 0.5 - cell_i
         top, bottom = max(cell_i - 1, 0), min(cell_i, grid_h - 1)
         component = 0
         run_activation = run_purity = 0.0
-        for cell_j in range(grid_w + 1):
-            x0, x1 = max(0, cell_j * stride - half), min(width, (cell_j + 1) * stride - half)
+        for cell_j in range((before + half) // stride, (before + width - 1 + half) // stride + 1):
+            x0, x1 = max(0, cell_j * stride - half - before), min(width, (cell_j + 1) * stride - half - before)
             left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
             own_label = -1
             own_left = own_right = 0.0
@@ -161,7 +164,7 @@ def _add_statistics(  # type: ignore[no-untyped-def]
                                     own_left += weight * value[entry]
                                 else:
                                     own_right += weight * value[entry]
-                fx = (x + 0.5) / stride + 0.5 - cell_j
+                fx = (before + x + 0.5) / stride + 0.5 - cell_j
                 own = own_left + (own_right - own_left) * fx
                 total = all_left + (all_right - all_left) * fx
                 run_activation += own
@@ -209,32 +212,35 @@ def component_statistics(
     stride_px: int,
     labels: Labels,
     components: NDArray[np.int32],
-    area_px: NDArray[np.int64],
+    n_components: int,
+    offset_px: tuple[int, int] = (0, 0),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean activation and purity of each component.
+    """Activation and purity of each component, summed over its pixels.
 
     Args:
         activations: (n_concepts, grid_h, grid_w).
         stride_px: Output px per token side.
         labels: (height, width), as labelled (cleaned-up pixels count with the concept they were given).
         components: (height, width) component of every pixel.
-        area_px: (n_components,) pixels of every component.
+        n_components: Number of components.
+        offset_px: Rows and columns from the first token's corner to the first pixel of the labels.
 
     Returns:
-        Two (n_components,) arrays of means over the component's pixels: the activation of its own concept, and
+        Two (n_components,) arrays of sums over the component's pixels: the activation of its own concept, and
         its share of all concepts' activations (0 … 1). 0 for unlabelled components.
     """
     height = labels.shape[0]
     parts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
 
     def add(first: int, last: int) -> None:
-        sums = np.zeros(len(area_px)), np.zeros(len(area_px))
+        sums = np.zeros(n_components), np.zeros(n_components)
         _add_statistics(
             activations.start,
             activations.count,
             activations.concept,
             activations.value,
             stride_px,
+            *offset_px,
             labels,
             components,
             first,
@@ -244,9 +250,8 @@ def component_statistics(
         parts.append(sums)
 
     _in_bands(add, total=height, bands=2)
-    area = np.maximum(area_px, 1)
     parts.sort(key=lambda sums: sums[0].tobytes())  # an order of summation that does not depend on the threads
-    return sum(part[0] for part in parts) / area, sum(part[1] for part in parts) / area
+    return np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
 
 
 def _in_bands(work: Callable[[int, int], None], *, total: int, bands: int | None = None) -> None:

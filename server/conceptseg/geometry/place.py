@@ -12,7 +12,6 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import PixelGrid
-from conceptseg.geometry.coverage import Coverage
 
 COORDINATE_STEP_PX = 0.25
 """Output coordinates are multiples of this many full-resolution px.
@@ -25,10 +24,10 @@ _SMALLEST_PIECE_STEPS2 = 16.0
 """Cutting leaves no pieces below this many squared steps, 1 px²: nobody can see or select them."""
 
 
-def concept_polygons(
-    coverage: Coverage, *, grid: PixelGrid, clip: Polygon | MultiPolygon | None
-) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
-    """Polygons of ``coverage`` in full-resolution px of the image, cut to ``clip``.
+def place_polygons(
+    outlines: NDArray[np.object_], *, grid: PixelGrid, clip: Polygon | MultiPolygon | None
+) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
+    """Polygons of a coverage in full-resolution px of the image, cut to ``clip``.
 
     The result is again a valid coverage. All coordinates are multiples of `COORDINATE_STEP_PX` (finer for
     grids with less than 1 full-resolution px per output px), which moves outlines by at most 0.18 px; those of
@@ -38,27 +37,26 @@ def concept_polygons(
     dropped, and pieces below 1 px² go to the neighbouring piece.
 
     Args:
-        coverage: Polygons in pixel corners of the label map.
+        outlines: (n,) polygons in pixel corners of the label map.
         grid: Where the label map lies in the image.
         clip: The shape of the parent annotation in full-resolution px, or None for the whole region.
 
     Returns:
-        component: (n,) int32, ascending, the component each polygon belongs to; a component that was cut can
-            have several polygons.
+        index: (n,) ascending, which of ``outlines`` each polygon is from; one that was cut can have several.
         polygons: (n,) `shapely.Polygon` in full-resolution px, valid and not empty.
 
     Raises:
         InvalidRequestError: ``clip`` is not a valid polygon or multi-polygon with an area.
     """
     step = _coordinate_step(grid)
-    polygons = _to_image(coverage.polygons, grid=grid, step=step)
-    component = coverage.component
+    polygons = _to_image(outlines, grid=grid, step=step)
+    index = np.arange(polygons.size)
     if clip is None:
-        return component, polygons
+        return index, polygons
     require_clip(clip)
     region = grid.region
     if clip.covers(shapely.box(region.x, region.y, region.x + region.width, region.y + region.height)):
-        return component, polygons
+        return index, polygons
 
     # Valid in, valid out: rounding the vertices one by one could make a narrow clip cross itself. Back to
     # floating precision at once: GEOS 3.14 buffers some geometries of fixed precision to nothing.
@@ -72,17 +70,23 @@ def concept_polygons(
     inside[inside] = _contains(clip, polygons[inside])
     pieces, owner = _cut(polygons[cut], clip=clip, step=step)
     placed = np.concatenate([polygons[inside], pieces])
-    placed_component = np.concatenate([component[inside], component[cut][owner]])
+    placed_index = np.concatenate([index[inside], index[cut][owner]])
     if pieces.size > 0 and not _glued(polygons[inside], pieces):
         # A vertex so near to an edge that snapping moved the edge away from its untouched neighbour. Rare,
         # and cured by treating all polygons alike.
         placed, owner = _cut(polygons, clip=clip, step=step)
-        placed_component = component[owner]
-    order = np.argsort(placed_component, kind="stable")
-    return placed_component[order], placed[order]
+        placed_index = owner
+    order = np.argsort(placed_index, kind="stable")
+    return placed_index[order], placed[order]
 
 
-def rasterize(clip: Polygon | MultiPolygon, *, grid: PixelGrid, dilate_px: int = 0) -> NDArray[np.bool_]:
+def rasterize(
+    clip: Polygon | MultiPolygon,
+    *,
+    grid: PixelGrid,
+    dilate_px: int = 0,
+    part: tuple[int, int, int, int] | None = None,
+) -> NDArray[np.bool_]:
     """The output pixels whose centres lie inside ``clip``; with ``dilate_px`` all it touches and as many more.
 
     Labels outside the mask can be dropped before polygons are made. Dilate by the simplification tolerance,
@@ -93,9 +97,10 @@ def rasterize(clip: Polygon | MultiPolygon, *, grid: PixelGrid, dilate_px: int =
         clip: Shape in full-resolution px.
         grid: Where the output pixels lie in the image.
         dilate_px: Width in output px by which the mask grows, in x and y.
+        part: Left, top, width and height in output px of the part that is wanted; None for the whole grid.
 
     Returns:
-        (grid.height, grid.width) bool.
+        (grid.height, grid.width) bool, or that of the part.
 
     Raises:
         InvalidRequestError: ``clip`` is not a valid polygon or multi-polygon with an area, or ``dilate_px``
@@ -105,12 +110,13 @@ def rasterize(clip: Polygon | MultiPolygon, *, grid: PixelGrid, dilate_px: int =
     if dilate_px < 0:
         raise InvalidRequestError(f"Expected dilate_px >= 0, got {dilate_px}.")
     pad = dilate_px
+    left, top, width, height = part or (0, 0, grid.width, grid.height)
     rings = shapely.get_rings(shapely.get_parts(clip))
     xy, ring = shapely.get_coordinates(rings, return_index=True)
     # Pixel centres become integers; the padding also catches what lies just beyond the map.
-    x = (xy[:, 0] - grid.region.x) / grid.scale_x - 0.5 + pad
-    y = (xy[:, 1] - grid.region.y) / grid.scale_y - 0.5 + pad
-    shape = grid.height + 2 * pad, grid.width + 2 * pad
+    x = (xy[:, 0] - grid.region.x) / grid.scale_x - 0.5 + pad - left
+    y = (xy[:, 1] - grid.region.y) / grid.scale_y - 0.5 + pad - top
+    shape = height + 2 * pad, width + 2 * pad
     edge = np.flatnonzero(ring[1:] == ring[:-1])
     x0, y0, x1, y1 = x[edge], y[edge], x[edge + 1], y[edge + 1]
     # Even-odd rule: every edge toggles, in each row whose centre line it crosses, all pixels right of it.

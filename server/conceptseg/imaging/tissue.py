@@ -114,6 +114,36 @@ def tissue_of(rgb: Rgb, *, rule: TissueRule | None = None, block_px: int = 8, ma
     return tissue[margin : blocks[1] - margin, margin : blocks[0] - margin]
 
 
+class BlockMask:
+    """Tissue of a grid of blocks, filled part by part; pixels get it with smoothed outlines.
+
+    Args:
+        rows: Rows of blocks.
+        columns: Columns of blocks.
+        block_px: Side of a block in output px.
+    """
+
+    def __init__(self, *, rows: int, columns: int, block_px: int):
+        self._blocks = np.zeros((rows, columns), np.uint8)
+        self.block_px = block_px
+
+    def fill(self, tissue: NDArray[np.bool_], *, x: int, y: int) -> None:
+        """Set the blocks (rows, columns) whose corner lies at output px ``x``, ``y``."""
+        if tissue.any():  # memory that is never written is never used
+            top, left = y // self.block_px, x // self.block_px
+            self._blocks[top : top + tissue.shape[0], left : left + tissue.shape[1]] = np.where(tissue, 255, 0)
+
+    def pixels(self, *, x: int, y: int, width: int, height: int) -> NDArray[np.bool_]:
+        """Tissue of a part of the output pixels, (height, width)."""
+        block = self.block_px
+        top, left = max(0, y // block - 1), max(0, x // block - 1)
+        part = self._blocks[top : -(-(y + height) // block) + 1, left : -(-(x + width) // block) + 1]
+        size = part.shape[1] * block, part.shape[0] * block
+        smooth = cv2.resize(part, size, interpolation=cv2.INTER_LINEAR)
+        mask: NDArray[np.bool_] = smooth[y - top * block :, x - left * block :][:height, :width] > 127
+        return mask
+
+
 def tissue_mask(
     source: PixelSource,
     *,

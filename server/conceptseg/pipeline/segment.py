@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 import uuid
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import numpy as np
 import shapely
+import torch
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import ConceptClass, default_classes
 from conceptseg.domain.dictionary import ConceptDictionary
-from conceptseg.domain.labels import LabelMap, Labels, label_dtype
+from conceptseg.domain.labels import LabelMap
 from conceptseg.domain.polygons import ConceptPolygon
 from conceptseg.domain.progress import (
     IsCancelled,
@@ -26,16 +30,12 @@ from conceptseg.domain.progress import (
 )
 from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.factorization.upsample import component_statistics, upsample_argmax
-from conceptseg.geometry.coverage import Coverage, polygonize
-from conceptseg.geometry.place import concept_polygons, rasterize, require_clip
-from conceptseg.geometry.sieve import remove_small
+from conceptseg.geometry.place import place_polygons, require_clip
 from conceptseg.imaging.source import PixelSource
-from conceptseg.pipeline.activate import Activated, activate, tissue_pixels
+from conceptseg.pipeline.activate import Activation
 from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
-
-_BAND_ROWS = 1024
+from conceptseg.pipeline.sheets import LabelCanvas, Outlines, SheetPlan, join_outlines, outline_sheet
 
 
 def segment(
@@ -82,8 +82,10 @@ def segment(
         if name != "encode":
             progress(Progress(stage=name, done=1, total=1))
 
+    grid, stride = source.grid, encoder.spec.stride_px
+    plan = SheetPlan(grid, stride_px=stride)
     with stage("encode"):
-        activated = activate(
+        activation = Activation(
             source,
             encoder=encoder,
             dictionary=dictionary,
@@ -91,87 +93,83 @@ def segment(
             progress=progress,
             cancelled=cancelled,
         )
-    seconds["encode"] = activated.encode_seconds
-    seconds["factorize"] = activated.factorize_seconds
-    n_concepts = len(activated.concepts)
-    grid = source.grid
-    with stage("label"):
-        labels = _labels(activated, grid=grid, stride_px=encoder.spec.stride_px, settings=settings, clip=clip)
+        canvas = LabelCanvas(grid, n_concepts=len(activation.concepts))
+        workers = _sheet_workers(encoder.device)
+        with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
+            sheets: list[Future[Outlines]] = []
+            try:
+                for (first_row, _), row, strip in zip(
+                    plan.bands, plan.rows, activation.strips(plan.bands), strict=True
+                ):
+                    for sheet in row:
+                        outline = partial(
+                            outline_sheet,
+                            strip,
+                            first_row=first_row,
+                            sheet=sheet,
+                            plan=plan,
+                            grid=grid,
+                            tissue=None if settings.whole_region else activation.tissue,
+                            relabel=activation.relabel,
+                            n_concepts=len(activation.concepts),
+                            settings=settings,
+                            stride_px=stride,
+                            clip=clip,
+                            canvas=canvas,
+                        )
+                        sheets.append(pool.submit(outline))
+                    # Strips wait in memory for their sheets: not more of them than there are at work, and one row.
+                    for future in sheets[: -len(row) - workers]:
+                        future.result()
+                    stop_if(cancelled)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+            with stage("label"):
+                parts = [future.result() for future in sheets]
+    seconds["encode"] = activation.encode_seconds
+    seconds["factorize"] = activation.factorize_seconds
     with stage("polygons"):
-        coverage = polygonize(labels, tolerance_px=settings.tolerance_px)
-        components, outlines = concept_polygons(coverage, grid=grid, clip=clip)
+        outlines = join_outlines(parts, plan)
+        index, placed = place_polygons(outlines.polygons, grid=grid, clip=clip)
     with stage("measure"):
-        activation, purity = component_statistics(
-            activated.labelled_activations,
-            stride_px=encoder.spec.stride_px,
-            labels=labels,
-            components=coverage.components.map,
-            area_px=coverage.components.area_px,
-        )
-        polygons = _measured(outlines, components, coverage, activation=activation, purity=purity, grid=grid)
+        polygons = _measured(placed, index, outlines, grid=grid)
+        n_concepts = len(activation.concepts)
         classes = _classes(dictionary, n_concepts)
-        summaries = _summaries(polygons, classes, coverage, activation=activation)
+        summaries = _summaries(polygons, classes, outlines)
     return SegmentationResult(
         run_id=str(uuid.uuid4()),
         image=source.name,
-        label_map=LabelMap(labels=labels, grid=grid, n_concepts=n_concepts),
+        label_map=LabelMap(labels=canvas.labels(), grid=grid, n_concepts=n_concepts),
         polygons=polygons,
         concepts=summaries,
         encoder=encoder.spec.identifier,
         dictionary=dictionary.identifier if dictionary else f"learned-k{n_concepts}-seed{settings.seed}",
         method=settings.method,
-        relative_residual=activated.relative_residual,
+        relative_residual=activation.relative_residual,
         seconds=seconds,
     )
 
 
-def _labels(
-    activated: Activated,
-    *,
-    grid: PixelGrid,
-    stride_px: int,
-    settings: SegmentSettings,
-    clip: Polygon | MultiPolygon | None,
-) -> Labels:
-    """The cleaned label map (grid.height, grid.width)."""
-    labels: Labels = upsample_argmax(activated.activations, stride_px=stride_px, height=grid.height, width=grid.width)
-    if activated.relabel is not None:
-        table = np.zeros(len(activated.relabel) + 1, label_dtype(len(activated.concepts)))
-        table[1:] = activated.relabel + 1
-        labels = table[labels]
-    if not settings.whole_region:
-        for first in range(0, grid.height, _BAND_ROWS):
-            last = min(first + _BAND_ROWS, grid.height)
-            labels[first:last] *= tissue_pixels(activated, first_row=first, last_row=last, width=grid.width)
-    if clip is not None:
-        labels *= rasterize(clip, grid=grid, dilate_px=int(np.ceil(settings.tolerance_px)) + 2)
-    return remove_small(
-        labels,
-        min_area_px=settings.min_area_um2 / grid.pixel_area_um2,
-        min_hole_area_px=settings.min_hole_area_um2 / grid.pixel_area_um2,
-    )
+def _sheet_workers(device: torch.device) -> int:
+    """Sheets outlined at once beside the encoder: a GPU leaves the processor to them."""
+    cores = os.cpu_count() or 1
+    return max(1, cores // 2 if device.type != "cpu" else cores // 4)
 
 
 def _measured(
-    outlines: NDArray[np.object_],
-    components: NDArray[np.int32],
-    coverage: Coverage,
-    *,
-    activation: NDArray[np.float64],
-    purity: NDArray[np.float64],
-    grid: PixelGrid,
+    placed: NDArray[np.object_], index: NDArray[np.int64], outlines: Outlines, *, grid: PixelGrid
 ) -> tuple[ConceptPolygon, ...]:
-    areas = shapely.area(outlines) * grid.full_pixel_area_um2
-    perimeters = shapely.length(outlines) * grid.full_pixel_size_um
+    areas = shapely.area(placed) * grid.full_pixel_area_um2
+    perimeters = shapely.length(placed) * grid.full_pixel_size_um
     total = float(areas.sum())
-    concepts = coverage.components.label[components].astype(np.int64) - 1
     rows = zip(
-        concepts.tolist(),
-        outlines,
+        (outlines.label[index] - 1).tolist(),
+        placed,
         areas.tolist(),
         perimeters.tolist(),
-        activation[components].tolist(),
-        purity[components].tolist(),
+        (outlines.activation / outlines.area_px)[index].tolist(),
+        (outlines.purity / outlines.area_px)[index].tolist(),
         strict=True,
     )
     return tuple(
@@ -193,17 +191,14 @@ def _measured(
 def _summaries(
     polygons: Sequence[ConceptPolygon],
     classes: tuple[ConceptClass, ...],
-    coverage: Coverage,
-    *,
-    activation: NDArray[np.float64],
+    outlines: Outlines,
 ) -> tuple[ConceptSummary, ...]:
     n = len(classes)
     concepts = np.array([polygon.concept for polygon in polygons], np.int64)
     areas = np.bincount(concepts, [polygon.measurements["Area µm^2"] for polygon in polygons], minlength=n)
     counts = np.bincount(concepts, minlength=n)
-    parts = coverage.components
-    pixels = np.bincount(parts.label, parts.area_px, minlength=n + 1)[1:]
-    summed = np.bincount(parts.label, parts.area_px * activation, minlength=n + 1)[1:]
+    pixels = np.bincount(outlines.label, outlines.area_px, minlength=n + 1)[1:]
+    summed = np.bincount(outlines.label, outlines.activation, minlength=n + 1)[1:]
     total = max(float(areas.sum()), np.finfo(float).tiny)
     return tuple(
         ConceptSummary(

@@ -1,15 +1,17 @@
-"""Pixels to tokens, tile by tile."""
+"""Pixels to tokens: blocks of tiles are read by threads, tiles are encoded in batches."""
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 
 import cv2
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,32 +24,56 @@ from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tiles import Tile, TileGrid
 from conceptseg.imaging.tissue import MARGIN_BLOCKS, block_px_for, tissue_of
 
+_BLOCK_PX = {"cpu": 2048, "cuda": 4096}
+"""Tiles are read in blocks of about this side: neighbours share their surroundings, and the file its segments. Beside
+a GPU memory is cheaper than decoding the edges of blocks again."""
+
+_EMPTY_TILES = 256
+"""Tiles without tissue after which progress is told."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileTokens:
-    """The tokens of one tile that are tissue or touch tissue, halo discarded.
+    """Tokens of some tiles that are tissue or touch tissue, halo discarded.
 
     Attributes:
         rows: (n,) token rows in the region's grid.
         columns: (n,) token columns in the region's grid.
-        tokens: (n, channels) float32 on the encoder's device; None where the tile holds no tissue.
-        tissue: Blocks of the tile that are tissue, bool (tile height / block, tile width / block).
-        tile: The tile's core, in output px.
+        tokens: (n, channels) float32 on the encoder's device; None where the tiles hold no tissue.
+        tiles: Cores of the tiles, in output px.
+        tissue: Per tile, blocks that are tissue: bool (tile height / block, tile width / block).
+        rows_done: All tokens of the grid's first so many rows have come, with this or before.
     """
 
     rows: NDArray[np.intp]
     columns: NDArray[np.intp]
     tokens: Tensor | None
-    tissue: NDArray[np.bool_]
-    tile: Tile
+    tiles: tuple[Tile, ...]
+    tissue: tuple[NDArray[np.bool_], ...]
+    rows_done: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Pixels:
+class _TilePixels:
+    """One tile of a block.
+
+    Attributes:
+        tile: Its core, in output px.
+        tissue: Blocks that are tissue.
+        rows: (n,) rows of the wanted tokens in the region's grid.
+        columns: (n,) their columns.
+        places: (n,) their places among the tokens of the window.
+        windows: Windows of the block with this one's size, uint8 (n, height, width, 3), pinned for a GPU.
+        window: Which of them the encoder gets for this tile.
+    """
+
     tile: Tile
-    window: NDArray[np.uint8] | None  # None where there is nothing to encode
-    wanted: NDArray[np.bool_]
     tissue: NDArray[np.bool_]
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+    places: NDArray[np.intp]
+    windows: Tensor
+    window: int
 
 
 def tile_grid(grid: PixelGrid, encoder: Encoder, *, tile_px: int | None) -> TileGrid:
@@ -72,10 +98,10 @@ def encode_tiles(
     whole_region: bool,
     cancelled: IsCancelled,
 ) -> Iterator[TileTokens]:
-    """Encode the tissue of a region, tile by tile in row order.
+    """Encode the tissue of a region, block by block in row order, and in each block tile by tile.
 
-    Reading runs one batch ahead in a thread of its own. Only tokens within one token of tissue are kept, so
-    what is kept does not depend on the tile size.
+    Reading runs ahead in threads of its own: one beside an encoder on the CPU, several beside a GPU. Only tokens
+    within one token of tissue are kept, so what is kept does not depend on the tile size.
 
     Args:
         source: The region's pixels.
@@ -84,36 +110,67 @@ def encode_tiles(
         whole_region: Take background for tissue, too.
         cancelled: Asked before every batch.
     """
-    for batch in _in_batches(_read_ahead(source, tiles, encoder, whole_region=whole_region), encoder.batch_tiles):
-        stop_if(cancelled)
+    batch = _Batch()
+    for block, top in _read_ahead(source, tiles, encoder, whole_region=whole_region):
+        for pixels in block:
+            if not batch.takes(pixels, encoder.batch_tiles):
+                stop_if(cancelled)
+                yield batch.encoded(encoder, rows_done=top // tiles.stride_px)
+                batch = _Batch()
+            batch.add(pixels)
+    stop_if(cancelled)
+    yield batch.encoded(encoder, rows_done=tiles.tokens_high)
+
+
+class _Batch:
+    """Tiles in order: up to one forward pass of equal windows, and those with nothing to encode among them."""
+
+    def __init__(self) -> None:
+        self._tiles: list[_TilePixels] = []
+        self._encoded: list[_TilePixels] = []
+
+    def add(self, pixels: _TilePixels) -> None:
+        self._tiles.append(pixels)
+        if len(pixels.rows):
+            self._encoded.append(pixels)
+
+    def takes(self, pixels: _TilePixels, most: int) -> bool:
+        if not len(pixels.rows) or not self._encoded:
+            return len(self._tiles) - len(self._encoded) < _EMPTY_TILES
         # Tiles at the right and lower edge are smaller; a forward pass takes tiles of one size.
-        for shape, group in groupby(batch, key=lambda pixels: None if pixels.window is None else pixels.window.shape):
-            members = list(group)
-            if shape is None:
-                yield from (_without_tokens(pixels) for pixels in members)
-                continue
-            features = encoder.encode(np.stack([pixels.window for pixels in members if pixels.window is not None]))
-            yield from (_kept_tokens(pixels, features[i], encoder) for i, pixels in enumerate(members))
+        return len(self._encoded) < most and pixels.windows.shape[1:] == self._encoded[0].windows.shape[1:]
 
+    def encoded(self, encoder: Encoder, *, rows_done: int) -> TileTokens:
+        nothing = np.empty(0, np.intp)
+        return TileTokens(
+            rows=np.concatenate([nothing, *(one.rows for one in self._encoded)]),
+            columns=np.concatenate([nothing, *(one.columns for one in self._encoded)]),
+            tokens=self._tokens(encoder) if self._encoded else None,
+            tiles=tuple(one.tile for one in self._tiles),
+            tissue=tuple(one.tissue for one in self._tiles),
+            rows_done=rows_done,
+        )
 
-def _kept_tokens(pixels: _Pixels, features: Tensor, encoder: Encoder) -> TileTokens:
-    stride, skip = encoder.spec.stride_px, encoder.spec.halo_px // encoder.spec.stride_px
-    rows, columns = np.nonzero(pixels.wanted)
-    flat = (rows + skip) * features.shape[1] + columns + skip
-    everything = pixels.wanted.all() and skip == 0 and pixels.wanted.shape == tuple(features.shape[:2])
-    tokens = features.reshape(-1, features.shape[2])
-    return TileTokens(
-        rows=rows + pixels.tile.y // stride,
-        columns=columns + pixels.tile.x // stride,
-        tokens=tokens if everything else tokens[flat],
-        tissue=pixels.tissue,
-        tile=pixels.tile,
-    )
+    def _tokens(self, encoder: Encoder) -> Tensor:
+        features = encoder.encode(self._windows(encoder.device))
+        per_window = features.shape[1] * features.shape[2]
+        flat = features.reshape(-1, features.shape[3])
+        wanted = [index * per_window + one.places for index, one in enumerate(self._encoded)]
+        where = torch.from_numpy(np.concatenate(wanted))
+        if len(where) == len(flat):
+            return flat
+        if encoder.device.type == "cuda":  # from pinned memory, so that Python goes on while the device computes
+            where = where.pin_memory().to(encoder.device, non_blocking=True)
+        return flat[where]
 
-
-def _without_tokens(pixels: _Pixels) -> TileTokens:
-    nothing = np.empty(0, np.intp)
-    return TileTokens(rows=nothing, columns=nothing, tokens=None, tissue=pixels.tissue, tile=pixels.tile)
+    def _windows(self, device: torch.device) -> Tensor:
+        """Windows of all tiles, (n, height, width, 3), without a copy where they lie side by side."""
+        runs = []
+        for _, group in groupby(self._encoded, key=lambda one: id(one.windows)):
+            run = list(group)
+            part = run[0].windows[run[0].window : run[-1].window + 1]
+            runs.append(part.to(device, non_blocking=True))
+        return runs[0] if len(runs) == 1 else torch.cat(runs)
 
 
 def needed_px(tiles: TileGrid, spec: EncoderSpec) -> Tile:
@@ -142,58 +199,97 @@ def _outer(tile: Tile, spec: EncoderSpec) -> Tile:
     return tile.grown(_context_px(spec))
 
 
-def _read_tile(source: PixelSource, tile: Tile, encoder: Encoder, *, whole_region: bool) -> _Pixels:
-    """Read a tile with the context that the encoder and the tissue rule need."""
+def _blocks(tiles: TileGrid, *, block_px: int) -> list[list[Tile]]:
+    """Tiles in blocks of about ``block_px``, row by row."""
+    across = max(1, block_px // tiles.tile_px)
+    side = across * tiles.tile_px
+    blocks: dict[tuple[int, int], list[Tile]] = {}
+    for tile in tiles:
+        blocks.setdefault((tile.y // side, tile.x // side), []).append(tile)
+    return list(blocks.values())
+
+
+def _read_block(
+    source: PixelSource, block: Sequence[Tile], encoder: Encoder, *, whole_region: bool
+) -> list[_TilePixels]:
+    """Read the tiles of a block, with the context that the encoder and the tissue rule need."""
     spec = encoder.spec
     stride = spec.stride_px
-    block = block_px_for(stride)
     context = _context_px(spec)
-    outer = _outer(tile, spec)
-    rgb = source.read(x=outer.x, y=outer.y, width=outer.width, height=outer.height)
-    tokens_high, tokens_wide = tile.height // stride, tile.width // stride
-    per_token = stride // block
-    if whole_region:
-        tissue = np.ones((tokens_high * per_token, tokens_wide * per_token), np.bool_)
-        wanted = np.ones((tokens_high, tokens_wide), np.bool_)
-    else:
-        around = tissue_of(rgb, block_px=block, margin_px=context - stride)
-        by_token = around.reshape(around.shape[0] // per_token, per_token, around.shape[1] // per_token, per_token)
-        tissue_tokens = np.asarray(by_token.any(axis=(1, 3)), np.uint8)
-        touched = np.asarray(cv2.dilate(tissue_tokens, np.ones((3, 3), np.uint8)), np.bool_)
-        wanted = touched[1 : 1 + tokens_high, 1 : 1 + tokens_wide]
-        tissue = around[
-            per_token : per_token * (1 + tokens_high),
-            per_token : per_token * (1 + tokens_wide),
-        ]
-    window = None
-    if wanted.any():
-        cut = context - spec.halo_px
-        window = rgb[cut : rgb.shape[0] - cut, cut : rgb.shape[1] - cut]
-    return _Pixels(tile=tile, window=window, wanted=wanted, tissue=tissue)
+    outer = [_outer(tile, spec) for tile in block]
+    left, top = outer[0].x, outer[0].y
+    width = max(one.x + one.width for one in outer) - left
+    height = max(one.y + one.height for one in outer) - top
+    rgb = source.read(x=left, y=top, width=width, height=height)
+    tissue_block = block_px_for(stride)
+    per_token = stride // tissue_block
+    if not whole_region:
+        # One token more on every side decides, too, which tokens touch tissue.
+        tissue = tissue_of(rgb, block_px=tissue_block, margin_px=context - stride)
+        by_token = tissue.reshape(tissue.shape[0] // per_token, per_token, tissue.shape[1] // per_token, per_token)
+        touched = cv2.dilate(np.asarray(by_token.any(axis=(1, 3)), np.uint8), np.ones((3, 3), np.uint8)) > 0
+    cut = context - spec.halo_px
+    skip = spec.halo_px // stride
+    windows: dict[tuple[int, int], list[NDArray[np.uint8]]] = {}
+    found = []
+    for tile, whole in zip(block, outer, strict=True):
+        high, wide = tile.height // stride, tile.width // stride
+        row, column = (whole.y - top) // stride, (whole.x - left) // stride
+        if whole_region:
+            wanted = np.ones((high, wide), np.bool_)
+            own_tissue = np.ones((high * per_token, wide * per_token), np.bool_)
+        else:
+            wanted = touched[1 + row : 1 + row + high, 1 + column : 1 + column + wide]
+            first_row, first_column = (1 + row) * per_token, (1 + column) * per_token
+            own_tissue = tissue[first_row:, first_column:][: high * per_token, : wide * per_token]
+        i, j = np.nonzero(wanted)
+        size = whole.height - 2 * cut, whole.width - 2 * cut
+        same = windows.setdefault(size, [])
+        found.append((tile, own_tissue, i, j, size, len(same)))
+        if len(i):
+            y, x = row * stride + cut, column * stride + cut
+            same.append(rgb[y : y + size[0], x : x + size[1]])
+    stacked = {size: _stacked(same, size, encoder.device) for size, same in windows.items()}
+    return [
+        _TilePixels(
+            tile=tile,
+            tissue=own_tissue,
+            rows=i + tile.y // stride,
+            columns=j + tile.x // stride,
+            places=(i + skip) * (size[1] // stride) + j + skip,
+            windows=stacked[size],
+            window=index,
+        )
+        for tile, own_tissue, i, j, size, index in found
+    ]
 
 
-def _read_ahead(source: PixelSource, tiles: TileGrid, encoder: Encoder, *, whole_region: bool) -> Iterator[_Pixels]:
-    """Read tiles in order, up to one batch and one tile ahead of their use."""
-    ahead: deque[Future[_Pixels]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="read") as pool:
+def _stacked(windows: list[NDArray[np.uint8]], size: tuple[int, int], device: torch.device) -> Tensor:
+    """Copies of the windows in one tensor (n, height, width, 3), in memory from which a GPU copies by itself."""
+    stack = torch.empty((len(windows), *size, 3), dtype=torch.uint8, pin_memory=device.type == "cuda")
+    for place, window in zip(stack.numpy(), windows, strict=True):
+        place[...] = window
+    return stack
+
+
+def _read_ahead(
+    source: PixelSource, tiles: TileGrid, encoder: Encoder, *, whole_region: bool
+) -> Iterator[tuple[list[_TilePixels], int]]:
+    """Blocks in order, each with the first px row of the blocks beside it; a few are read ahead of their use."""
+    kind = encoder.device.type
+    readers = 1 if kind == "cpu" else max(2, min(6, (os.cpu_count() or 1) // 2))
+    ahead: deque[tuple[Future[list[_TilePixels]], int]] = deque()
+    with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         try:
-            for tile in tiles:
-                ahead.append(pool.submit(_read_tile, source, tile, encoder, whole_region=whole_region))
-                if len(ahead) > encoder.batch_tiles + 1:
-                    yield ahead.popleft().result()
+            for block in _blocks(tiles, block_px=_BLOCK_PX.get(kind, _BLOCK_PX["cuda"])):
+                read = pool.submit(_read_block, source, block, encoder, whole_region=whole_region)
+                ahead.append((read, block[0].y))
+                if len(ahead) > readers + 1:
+                    future, top = ahead.popleft()
+                    yield future.result(), top
             while ahead:
-                yield ahead.popleft().result()
+                future, top = ahead.popleft()
+                yield future.result(), top
         finally:
-            for future in ahead:
+            for future, _ in ahead:
                 future.cancel()
-
-
-def _in_batches(pixels: Iterator[_Pixels], size: int) -> Iterator[list[_Pixels]]:
-    batch: list[_Pixels] = []
-    for item in pixels:
-        batch.append(item)
-        if sum(one.window is not None for one in batch) == size or len(batch) == 4 * size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -15,7 +15,6 @@ import math
 import uuid
 import zlib
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,9 +27,13 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
 from conceptseg.domain.polygons import ConceptPolygon
 from conceptseg.pipeline.result import SegmentationResult
+from conceptseg.qupath._digits import rings_as_json
 
 DECIMALS = 2
 """QuPath snaps imported coordinates to hundredths of a pixel and exports two decimals: more would be lost."""
+
+_FARTHEST_PX = 1e11
+_POLYGON = shapely.GeometryType.POLYGON
 
 _SUFFIXES = (".geojson", ".json", ".geojson.gz", ".json.gz")  # QuPath chooses its importer by these
 _POLYGONS_PER_CHUNK = 2000  # bounds the memory at a few MB; larger chunks are not faster
@@ -132,25 +135,22 @@ class _FeatureWriter:
 def _coordinates(polygons: Sequence[Polygon], *, first: int) -> Iterator[str]:
     """The rings of each polygon as JSON, exterior first, closed; ``first`` is the first polygon's index."""
     _, exact, (ring_starts, polygon_starts) = shapely.to_ragged_array(np.asarray(polygons, object), include_z=False)
-    if not np.isfinite(exact).all():
-        broken = next(i for i, p in enumerate(polygons) if not np.isfinite(shapely.get_coordinates(p)).all())
-        raise InvalidRequestError(f"Polygon {first + broken} has coordinates that are not finite numbers.")
+    if not (np.abs(exact) < _FARTHEST_PX).all():
+        broken = next(
+            i for i, p in enumerate(polygons) if not (np.abs(shapely.get_coordinates(p)) < _FARTHEST_PX).all()
+        )
+        raise InvalidRequestError(f"Polygon {first + broken} has coordinates that are not finite numbers of pixels.")
     rounded = np.round(exact, DECIMALS) + 0.0  # + 0.0 turns -0.0 into 0.0
+    # What is on the grid of hundredths already, as our own coverages are, was valid before and is the same now.
+    changed = np.logical_or.reduceat((rounded != exact).any(axis=1), ring_starts[polygon_starts[:-1]])
     offsets = (ring_starts, polygon_starts)
-    sound = shapely.is_valid(shapely.from_ragged_array(shapely.GeometryType.POLYGON, rounded, offsets))
-    for index, polygon in enumerate(polygons):
-        if sound[index]:
-            bounds = ring_starts[polygon_starts[index] : polygon_starts[index + 1] + 1].tolist()
-            yield _rings([rounded[start:end] for start, end in pairwise(bounds)])
-        else:
-            yield _repaired(polygon)
-
-
-def _rings(rings: Sequence[NDArray[np.float64]], *, number: str = "%.12g") -> str:
-    # One format operation per ring: far faster than one per coordinate. 12 digits hold the largest slide with
-    # two decimals, and leave out trailing zeros.
-    template = f"[{number},{number}],"
-    return "[" + ",".join("[" + (template * len(r))[:-1] % tuple(r.ravel().tolist()) + "]" for r in rings) + "]"
+    moved = np.flatnonzero(changed)
+    sound = np.ones(len(polygons), np.bool_)
+    if moved.size:
+        sound[moved] = shapely.is_valid(shapely.from_ragged_array(_POLYGON, rounded, offsets)[moved])
+    outlines = rings_as_json(np.rint(rounded * 100).astype(np.int64), ring_starts, polygon_starts)
+    for polygon, outline, is_sound in zip(polygons, outlines, sound, strict=True):
+        yield outline if is_sound else _repaired(polygon)
 
 
 def _repaired(polygon: Polygon) -> str:
@@ -159,9 +159,9 @@ def _repaired(polygon: Polygon) -> str:
     if isinstance(snapped, Polygon) and not snapped.is_empty:
         rings = [np.round(shapely.get_coordinates(r), DECIMALS) + 0.0 for r in (snapped.exterior, *snapped.interiors)]
         if shapely.is_valid(Polygon(rings[0], rings[1:])):
-            return _rings(rings)
-    # It vanishes or falls apart on the grid of hundredths: 17 digits are the number itself.
-    return _rings([shapely.get_coordinates(r) for r in (polygon.exterior, *polygon.interiors)], number="%.17g")
+            return _json([ring.tolist() for ring in rings])
+    # It vanishes or falls apart on the grid of hundredths: here are all digits of the numbers.
+    return _json([shapely.get_coordinates(r).tolist() for r in (polygon.exterior, *polygon.interiors)])
 
 
 # Escaped to ASCII: names with any character survive whatever encoding a reader assumes.

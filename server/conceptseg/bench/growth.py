@@ -1,0 +1,59 @@
+"""How time and memory grow with the slide."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from conceptseg.bench.slides import synthetic_slide
+from conceptseg.domain.errors import ConceptSegError
+from conceptseg.imaging.levels import Rgb
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlideRun:
+    """One slide in a process of its own.
+
+    Attributes:
+        side_px: Side of the slide.
+        tissue_mm2: Labelled area.
+        seconds: File to GeoJSON, start-up and loading excluded.
+        peak_gib: Peak resident memory of the process.
+        polygons: Polygons found.
+    """
+
+    side_px: int
+    tissue_mm2: float
+    seconds: float
+    peak_gib: float
+    polygons: int
+
+    @property
+    def seconds_per_mm2(self) -> float:
+        """Seconds per mm² of tissue."""
+        return self.seconds / self.tissue_mm2
+
+
+def grow(
+    texture: Rgb, *, sides_px: Sequence[int], share: float, encoder: str, device: str, k: int
+) -> Iterator[SlideRun]:
+    """Segment slides of growing size with the same share of tissue, each in a process of its own."""
+    for side in sides_px:
+        with tempfile.TemporaryDirectory(prefix="conceptseg-bench-") as folder:
+            slide = Path(folder) / "slide.tif"
+            synthetic_slide(slide, texture, side_px=side, tissue_share=share)
+            command = [sys.executable, "-m", "conceptseg.bench.one_slide", str(slide), encoder, device, str(k)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
+            if done.returncode:
+                raise ConceptSegError(f"The slide of {side} px failed: {done.stderr.strip()[-2000:]}")
+            yield SlideRun(side_px=side, **json.loads(done.stdout.splitlines()[-1]))
+
+
+def as_json(runs: Sequence[SlideRun]) -> list[dict[str, float]]:
+    """The runs and what follows from them."""
+    return [{**asdict(run), "seconds_per_mm2": run.seconds_per_mm2} for run in runs]

@@ -1,0 +1,259 @@
+"""Activations to outlines, sheet by sheet: memory does not grow with the region."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely import MultiPolygon, Polygon
+
+from conceptseg.domain.labels import Labels, label_dtype
+from conceptseg.domain.region import PixelGrid
+from conceptseg.factorization.activations import ActivationMap
+from conceptseg.factorization.upsample import component_statistics, upsample_argmax
+from conceptseg.geometry.coverage import polygonize
+from conceptseg.geometry.join import join_sheets
+from conceptseg.geometry.place import rasterize
+from conceptseg.geometry.sieve import remove_small
+from conceptseg.imaging.tissue import BlockMask
+from conceptseg.pipeline.settings import SegmentSettings
+
+_SHEET_PX = 4096
+_MARGIN_PX = 128
+"""What is labelled around a sheet, so that areas on its edge are cleaned up as a whole: many times as long as the
+smallest area that is kept."""
+
+_IN_MEMORY_PX = 1 << 28
+"""Label maps with more pixels are kept in a temporary file."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sheet:
+    """A part of the grid that is labelled and outlined at once, in output px.
+
+    Attributes:
+        x: Left edge.
+        y: Top edge.
+        width: Px per row.
+        height: Px per column.
+    """
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Outlines:
+    """Polygons of one label each that form one coverage, with sums over their pixels.
+
+    Attributes:
+        polygons: (n,) `shapely.Polygon` in pixel corners of the label map.
+        label: (n,) concept + 1.
+        area_px: (n,) pixels.
+        activation: (n,) activation of the own concept, summed over pixels.
+        purity: (n,) its share of all activations, summed over pixels.
+    """
+
+    polygons: NDArray[np.object_]
+    label: NDArray[np.int64]
+    area_px: NDArray[np.float64]
+    activation: NDArray[np.float64]
+    purity: NDArray[np.float64]
+
+
+class SheetPlan:
+    """How a grid is cut into rows of sheets, and which token rows each row of sheets needs.
+
+    Attributes:
+        rows: Sheets of each row.
+        bands: Per row of sheets, first token row and row after the last, margins included.
+        columns: x of the lines between sheets.
+        lines: y of the lines between sheets.
+    """
+
+    def __init__(self, grid: PixelGrid, *, stride_px: int):
+        side = _SHEET_PX // stride_px * stride_px
+        self._margin = -(-_MARGIN_PX // stride_px) * stride_px
+        self._grid, self._stride = grid, stride_px
+        self.columns = list(range(side, grid.width, side))
+        self.lines = list(range(side, grid.height, side))
+        lefts, tops = [0, *self.columns], [0, *self.lines]
+        self.rows = [
+            [Sheet(x=x, y=y, width=min(side, grid.width - x), height=min(side, grid.height - y)) for x in lefts]
+            for y in tops
+        ]
+        # One row more: the tissue of the last px depends on the next block.
+        tokens_high = -(-grid.height // stride_px)
+        self.bands = [
+            (max(0, y - self._margin) // stride_px, min(tokens_high, (y + side + self._margin) // stride_px + 1))
+            for y in tops
+        ]
+
+    def with_margin(self, sheet: Sheet) -> Sheet:
+        """The sheet and what is labelled around it."""
+        left, top = max(0, sheet.x - self._margin), max(0, sheet.y - self._margin)
+        return Sheet(
+            x=left,
+            y=top,
+            width=min(self._grid.width, sheet.x + sheet.width + self._margin) - left,
+            height=min(self._grid.height, sheet.y + sheet.height + self._margin) - top,
+        )
+
+
+class LabelCanvas:
+    """Collects the labels of sheets; large maps in a temporary file, which goes with the last array that uses it."""
+
+    def __init__(self, grid: PixelGrid, *, n_concepts: int):
+        self._shape, self._dtype = (grid.height, grid.width), np.dtype(label_dtype(n_concepts))
+        self._array: Labels | None = None
+        if grid.height * grid.width <= _IN_MEMORY_PX:
+            self._array = np.zeros(self._shape, self._dtype)
+            return
+        self._lock = threading.Lock()
+        self._file = tempfile.TemporaryFile(prefix="conceptseg-labels-")  # noqa: SIM115 - lives as long as the map
+        self._file.truncate(grid.height * grid.width * self._dtype.itemsize)
+
+    def put(self, labels: Labels, sheet: Sheet) -> None:
+        """Store the labels (height, width) of a sheet."""
+        if self._array is not None:
+            self._array[sheet.y : sheet.y + sheet.height, sheet.x : sheet.x + sheet.width] = labels
+            return
+        # Written, not mapped: on a full disk that is an error and not the end of the process.
+        with self._lock:
+            for row in np.flatnonzero(labels.any(axis=1)):
+                self._file.seek(((sheet.y + int(row)) * self._shape[1] + sheet.x) * self._dtype.itemsize)
+                self._file.write(labels[row].tobytes())
+
+    def labels(self) -> Labels:
+        """The whole map (grid.height, grid.width); of a large one only those parts are in memory that are looked at."""
+        if self._array is not None:
+            return self._array
+        self._file.flush()
+        return np.memmap(self._file, self._dtype, mode="r", shape=self._shape)
+
+
+def outline_sheet(
+    activations: ActivationMap,
+    *,
+    first_row: int,
+    sheet: Sheet,
+    plan: SheetPlan,
+    grid: PixelGrid,
+    tissue: BlockMask | None,
+    relabel: NDArray[np.intp] | None,
+    n_concepts: int,
+    settings: SegmentSettings,
+    stride_px: int,
+    clip: Polygon | MultiPolygon | None,
+    canvas: LabelCanvas,
+) -> Outlines:
+    """Label a sheet, clean it up and outline it.
+
+    Args:
+        activations: Of the row of sheets, margins included.
+        first_row: Token row of the grid with which ``activations`` begin.
+        sheet: The sheet.
+        plan: What the sheet is from.
+        grid: All output pixels.
+        tissue: Where there is tissue; None to label everything.
+        relabel: The concept that each one of ``activations`` is labelled with; None where it is itself.
+        n_concepts: Concepts of the labels.
+        settings: How.
+        stride_px: Output px per token side.
+        clip: Shape of the parent annotation in full-resolution px, or None.
+        canvas: Gets the labels.
+
+    Returns:
+        Outlines in px of the whole grid.
+    """
+    outer = plan.with_margin(sheet)
+    first_column = outer.x // stride_px
+    row = outer.y // stride_px - first_row
+    columns = slice(first_column, -(-(outer.x + outer.width) // stride_px))
+    rows = slice(row, row + -(-outer.height // stride_px))
+    if not activations.count[rows, columns].any():
+        return _NOTHING
+    labels: Labels = upsample_argmax(
+        activations.part(rows, columns), stride_px=stride_px, height=outer.height, width=outer.width
+    )
+    if relabel is not None:
+        table = np.zeros(len(relabel) + 1, label_dtype(n_concepts))
+        table[1:] = relabel + 1
+        labels = table[labels]
+        activations = activations.relabelled(relabel, n_concepts=n_concepts)
+    if tissue is not None:
+        labels *= tissue.pixels(x=outer.x, y=outer.y, width=outer.width, height=outer.height)
+    if clip is not None:
+        labels *= rasterize(
+            clip,
+            grid=grid,
+            dilate_px=int(np.ceil(settings.tolerance_px)) + 2,
+            part=(outer.x, outer.y, outer.width, outer.height),
+        )
+    labels = remove_small(
+        labels,
+        min_area_px=settings.min_area_um2 / grid.pixel_area_um2,
+        min_hole_area_px=settings.min_hole_area_um2 / grid.pixel_area_um2,
+    )
+    top, left = sheet.y - outer.y, sheet.x - outer.x
+    labels = np.ascontiguousarray(labels[top : top + sheet.height, left : left + sheet.width])
+    if not labels.any():
+        return _NOTHING
+    canvas.put(labels, sheet)
+    coverage = polygonize(labels, tolerance_px=settings.tolerance_px)
+    parts = coverage.components
+    activation, purity = component_statistics(
+        activations,
+        stride_px=stride_px,
+        labels=labels,
+        components=parts.map,
+        n_components=parts.area_px.size,
+        offset_px=(sheet.y - first_row * stride_px, sheet.x),
+    )
+    own = coverage.component
+    corner = np.array([sheet.x, sheet.y], np.float64)
+    return Outlines(
+        polygons=np.asarray(shapely.transform(coverage.polygons, lambda xy: xy + corner), object),
+        label=coverage.labels.astype(np.int64),
+        area_px=parts.area_px[own].astype(np.float64),
+        activation=activation[own],
+        purity=purity[own],
+    )
+
+
+def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
+    """One coverage of all sheets: polygons that go on beyond a sheet's edge become one."""
+    sheets = [_NOTHING, *sheets]
+    label = np.concatenate([sheet.label for sheet in sheets])
+    joined, owner = join_sheets(
+        np.concatenate([sheet.polygons for sheet in sheets]), label, columns=plan.columns, rows=plan.lines
+    )
+    label_of = np.zeros(joined.size, np.int64)
+    label_of[owner] = label
+
+    def summed(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
+        return np.bincount(owner, np.concatenate(parts), minlength=joined.size).astype(np.float64)
+
+    return Outlines(
+        polygons=joined,
+        label=label_of,
+        area_px=summed([sheet.area_px for sheet in sheets]),
+        activation=summed([sheet.activation for sheet in sheets]),
+        purity=summed([sheet.purity for sheet in sheets]),
+    )
+
+
+_NOTHING = Outlines(
+    polygons=np.empty(0, object),
+    label=np.empty(0, np.int64),
+    area_px=np.empty(0),
+    activation=np.empty(0),
+    purity=np.empty(0),
+)
