@@ -210,3 +210,63 @@ def test_cancelling_stops_within_one_batch(region_of, colon, encoder, dictionary
 def test_settings_out_of_range_are_refused(wrong, region_of, colon, encoder, dictionary):
     with pytest.raises(InvalidRequestError, match="Expected"):
         segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=SegmentSettings(**wrong))
+
+
+@pytest.fixture
+def small_sheets(monkeypatch):
+    """Sheets of 128 px, and the label map in a file, as a whole slide has them."""
+    from conceptseg.pipeline import sheets
+
+    monkeypatch.setattr(sheets, "_SHEET_PX", 128)
+    monkeypatch.setattr(sheets, "_IN_MEMORY_PX", 1000)
+
+
+class TestARegionOfManySheets:
+    def test_it_has_the_labels_and_the_polygons_of_one_sheet(
+        self, found, small_sheets, region_of, colon, encoder, dictionary
+    ):
+        many = segment(region_of(colon), encoder=encoder, dictionary=dictionary)
+        assert (many.label_map.labels == found.label_map.labels).mean() > 0.999
+        assert len(many.polygons) == pytest.approx(len(found.polygons), abs=2)
+        for ours, theirs in zip(many.concepts, found.concepts, strict=True):
+            assert ours.area_um2 == pytest.approx(theirs.area_um2, rel=0.01, abs=20)
+            assert ours.mean_activation == pytest.approx(theirs.mean_activation, rel=0.01)
+
+    def test_its_polygons_are_one_coverage_across_the_sheets(self, small_sheets, region_of, colon, encoder, dictionary):
+        many = segment(region_of(colon), encoder=encoder, dictionary=dictionary)
+        outlines = [polygon.polygon for polygon in many.polygons]
+        assert shapely.coverage_is_valid(outlines)
+        assert (
+            max(max(b - a for a, b in ((o.bounds[0], o.bounds[2]), (o.bounds[1], o.bounds[3]))) for o in outlines) > 128
+        )
+
+    def test_without_simplification_measurements_are_those_of_one_sheet(
+        self, small_sheets, monkeypatch, region_of, colon, encoder, dictionary
+    ):
+        from conceptseg.pipeline import sheets
+
+        many = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=EXACT)
+        monkeypatch.setattr(sheets, "_SHEET_PX", 4096)
+        one = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=EXACT)
+        np.testing.assert_array_equal(many.label_map.labels, one.label_map.labels)
+
+        def measured(result):
+            rows = [(p.concept, p.polygon.bounds, *p.measurements.values()) for p in result.polygons]
+            return sorted((c, *b, *m) for c, b, *m in rows)
+
+        np.testing.assert_allclose(measured(many), measured(one), rtol=1e-5)
+
+    def test_it_is_cut_to_the_parents_shape(self, small_sheets, region_of, colon, encoder, dictionary):
+        parent = shapely.Point(260, 250).buffer(200)
+        many = segment(region_of(colon), encoder=encoder, dictionary=dictionary, clip=parent)
+        assert parent.buffer(1).covers(shapely.union_all([polygon.polygon for polygon in many.polygons]))
+
+    def test_a_failure_in_a_sheet_ends_the_run(self, small_sheets, monkeypatch, region_of, colon, encoder, dictionary):
+        from conceptseg.pipeline import sheets
+
+        def full(*_):
+            raise OSError("No space left on device")
+
+        monkeypatch.setattr(sheets.LabelCanvas, "put", full)
+        with pytest.raises(OSError, match="No space"):
+            segment(region_of(colon), encoder=encoder, dictionary=dictionary)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -118,6 +119,7 @@ class LabelCanvas:
             return
         self._lock = threading.Lock()
         self._file = tempfile.TemporaryFile(prefix="conceptseg-labels-")  # noqa: SIM115 - lives as long as the map
+        weakref.finalize(self, self._file.close)  # an array of its pixels has a handle of its own
         self._file.truncate(grid.height * grid.width * self._dtype.itemsize)
 
     def put(self, labels: Labels, sheet: Sheet) -> None:
