@@ -168,3 +168,18 @@ def test_what_a_project_keeps_for_itself_is_no_slide(tmp_path, colon):
     Image.fromarray(colon[:50]).save(project.parent / "data" / "1" / "thumbnail.jpg")
     Image.fromarray(colon[:50]).save(tmp_path / "all" / ".hidden.png")
     assert [image.path.name for image in find_images([tmp_path / "all"])] == ["slide-1.png"]
+
+
+def test_a_number_of_concepts_is_suggested_and_its_tokens_serve_the_fit(fit, slides, tmp_path, capsys):
+    options = ["--pixel-size-um", "0.5", "--work", str(tmp_path / "work"), "--device", "cpu", "--repeats", "2"]
+    command = ["concepts", "suggest-k", str(slides), "--k", "2", "--k", "4", *options]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["k"] in (2, 4)
+    assert [one["k"] for one in found["candidates"]] == [2, 4]
+    assert found["sureness"] in ("clear", "fair", "weak", "none")
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert found["sentence"] in printed.out
+    assert "3 of them from" in printed.err
+    assert "3 of them from" in fit(slides, "--work", tmp_path / "work")[2]

@@ -9,6 +9,7 @@ from conceptseg.cli.concepts.importing import import_
 from conceptseg.cli.concepts.listing import list_
 from conceptseg.cli.concepts.refine import refine
 from conceptseg.cli.concepts.show import show
+from conceptseg.cli.concepts.suggest_k import suggest_k_
 
 
 @click.group()
@@ -16,5 +17,5 @@ def concepts() -> None:
     """List, show, fit, import, refine and name concept dictionaries."""
 
 
-for _command in (list_, show, fit, import_, refine):
+for _command in (list_, show, fit, import_, refine, suggest_k_):
     concepts.add_command(_command)

@@ -20,7 +20,7 @@ from conceptseg.pipeline.recipe import ALGORITHMS, Algorithm, Recipe
 
 
 @click.command()
-@token_options
+@token_options()
 @click.option("--k", "ks", type=int, multiple=True, required=True, help="Number of concepts; repeat for several.")
 @encoder_options
 @click.option("--name", help="Dictionary name, with k appended; default: the encoder's name.")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,6 +17,8 @@ from conceptseg.encoders.encoder import Encoder
 from conceptseg.pipeline.collect import Collected, collect_tokens
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE
 from conceptseg.pipeline.token_store import TokenStore
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,43 +94,43 @@ class TokenOptions:
         click.echo(f"{len(collected.tokens)} tokens of {len(collected.names)} images{reused}", err=True)
 
 
-def token_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Command], _Command]:
     """``INPUTS`` and the options of `TokenOptions`, which the command gets as ``tokens``."""
     names = [field.name for field in fields(TokenOptions)]
+    options = (
+        click.argument("inputs", type=FILE, nargs=-1, required=True),
+        click.option(
+            "--images", "patterns", multiple=True, metavar="GLOB", help="Only images of projects with such a name."
+        ),
+        click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from OLD to NEW."),
+        click.option("--tokens-per-image", type=click.IntRange(min=1), default=tokens_per_image, show_default=True),
+        click.option(
+            "--max-tokens",
+            type=click.IntRange(min=1),
+            default=MAX_TOKENS,
+            show_default=True,
+            help="Of all images together; images then give fewer, all the same number.",
+        ),
+        click.option("--seed", type=int, default=0, show_default=True),
+        click.option(
+            "--work",
+            type=FILE,
+            metavar="FOLDER",
+            help="Keep what was sampled here: after an interruption, or for another k, no slide is read again.",
+        ),
+        click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used."),
+    )
 
-    @wraps(command)
-    def with_tokens(**given: Any) -> Any:
-        return command(tokens=TokenOptions(**{name: given.pop(name) for name in names}), **given)
+    def decorate(command: _Command) -> _Command:
+        @wraps(command)
+        def with_tokens(**given: Any) -> Any:
+            return command(tokens=TokenOptions(**{name: given.pop(name) for name in names}), **given)
 
-    for option in reversed(
-        (
-            click.argument("inputs", type=FILE, nargs=-1, required=True),
-            click.option(
-                "--images", "patterns", multiple=True, metavar="GLOB", help="Only images of projects with such a name."
-            ),
-            click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from OLD to NEW."),
-            click.option(
-                "--tokens-per-image", type=click.IntRange(min=1), default=TOKENS_PER_SOURCE, show_default=True
-            ),
-            click.option(
-                "--max-tokens",
-                type=click.IntRange(min=1),
-                default=MAX_TOKENS,
-                show_default=True,
-                help="Of all images together; every image then gives the same smaller number.",
-            ),
-            click.option("--seed", type=int, default=0, show_default=True),
-            click.option(
-                "--work",
-                type=FILE,
-                metavar="FOLDER",
-                help="Keep what was sampled here: after an interruption, or for another k, no slide is read again.",
-            ),
-            click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used."),
-        )
-    ):
-        with_tokens = option(with_tokens)
-    return with_tokens
+        for option in reversed(options):
+            with_tokens = option(with_tokens)
+        return with_tokens  # type: ignore[return-value]
+
+    return decorate
 
 
 def _weights(path: Path | None) -> str:
