@@ -10,6 +10,7 @@ from conceptseg.cli.concepts.listing import list_
 from conceptseg.cli.concepts.refine import refine
 from conceptseg.cli.concepts.show import show
 from conceptseg.cli.concepts.suggest_k import suggest_k_
+from conceptseg.cli.concepts.suggest_names import suggest_names_
 
 
 @click.group()
@@ -17,5 +18,5 @@ def concepts() -> None:
     """List, show, fit, import, refine and name concept dictionaries."""
 
 
-for _command in (list_, show, fit, import_, refine, suggest_k_):
+for _command in (list_, show, fit, import_, refine, suggest_k_, suggest_names_):
     concepts.add_command(_command)
