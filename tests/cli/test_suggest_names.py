@@ -94,7 +94,7 @@ def test_the_table_tells_concept_class_confidence_and_numbers(annotated, capsys)
     assert main(command) == 0
     printed = capsys.readouterr().out
     assert "Concept 07" in printed
-    assert "mm²" in printed
+    assert "µm²" in printed
 
 
 def test_folders_of_tiles_are_classes(suggest, tiles):

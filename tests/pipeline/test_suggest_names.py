@@ -10,8 +10,8 @@ from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.pipeline.suggest_names import NamedArea, concepts_inside, suggest_names
 
 
-def area(class_name, *areas_um2):
-    return NamedArea(class_name=class_name, areas_um2=np.array(areas_um2, np.float64))
+def area(class_name, *areas, um2=1000):
+    return NamedArea(class_name=class_name, areas_um2=np.array(areas, np.float64) * um2)
 
 
 def test_a_concept_is_suggested_the_class_it_lies_in():
@@ -21,7 +21,7 @@ def test_a_concept_is_suggested_the_class_it_lies_in():
     assert (tumor.class_name, stroma.class_name) == ("Tumor", "Stroma")
     assert tumor.confidence > 0.8
     assert [(one.class_name, round(one.share, 2)) for one in tumor.evidence] == [("Tumor", 0.95), ("Stroma", 0.05)]
-    assert (tumor.evidence[0].area_um2, tumor.evidence[0].areas, tumor.evidence[0].of_areas) == (720, 8, 8)
+    assert (tumor.evidence[0].area_um2, tumor.evidence[0].areas, tumor.evidence[0].of_areas) == (720_000, 8, 8)
     assert (unseen.class_name, unseen.confidence, unseen.evidence) == (None, 0.0, ())
 
 
@@ -34,7 +34,7 @@ def test_a_class_of_which_much_was_drawn_weighs_no_more_than_another():
 
 def test_confidence_grows_with_the_areas_that_agree():
     def confidence(count):
-        drawn = [area(name, *row) for name, row in (("Tumor", (1, 0)), ("Stroma", (0, 1))) for _ in range(count)]
+        drawn = [area(name, *row) for name, row in (("Tumor", (9, 0)), ("Stroma", (0, 9))) for _ in range(count)]
         return suggest_names(drawn)[0].confidence
 
     found = [confidence(count) for count in (1, 2, 5, 20)]
@@ -48,6 +48,19 @@ def test_one_area_that_has_a_concept_is_no_evidence_however_large_it_is():
     strays = suggest_names([area("Tumor", 5000, 0), *others, *(area("Stroma", 0, 100) for _ in range(10))])[0]
     assert strays.class_name == "Tumor"
     assert strays.confidence < 0.7
+
+
+def test_a_few_tokens_are_no_evidence_however_often_they_agree():
+    drawn = [*(area("Tumor", 200, 9e4, um2=1) for _ in range(5)), *(area("Stroma", 0, 9e4, um2=1) for _ in range(5))]
+    found = suggest_names(drawn)[0]
+    assert (found.class_name, found.evidence[0].share) == ("Tumor", 1.0)
+    assert found.confidence < 0.7
+
+
+def test_the_suggestion_is_the_class_that_the_evidence_speaks_for_whatever_was_drawn_of_each():
+    drawn = [*(area("Tumor", 0, 900) for _ in range(4)), area("Tumor", 1, 900), area("Stroma", 0, 9)]
+    found = suggest_names(drawn)[0]
+    assert (found.class_name, found.evidence[0].class_name) == ("Tumor", "Tumor")
 
 
 def test_a_concept_of_all_classes_is_sure_of_none():

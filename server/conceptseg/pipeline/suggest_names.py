@@ -20,6 +20,7 @@ from conceptseg.pipeline.settings import SegmentSettings
 
 _STEP_PX = 4  # a quarter of a token: finer than the concepts are
 _RESAMPLINGS = 500
+_LEAST_UM2 = 2000.0  # about thirty tokens: less of a concept is no evidence, for neighbouring tokens are alike
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -130,10 +131,13 @@ def suggest_names(areas: Sequence[NamedArea], *, seed: int = 0) -> tuple[NameSug
             "against what it is not. Draw some of another class."
         )
     by_class = [np.array([area.areas_um2 for area in areas if area.class_name == name]) for name in classes]
-    parts = _parts(by_class)
+    # The share of all that was drawn of the class, so that classes weigh the same.
+    totals = np.array([max(float(drawn.sum()), 1e-12) for drawn in by_class])
+    parts = [drawn / total for drawn, total in zip(by_class, totals, strict=True)]
     shares = _shares(np.array([part.sum(axis=0) for part in parts]))
+    mixed = _mixed(parts, totals)
     rng = np.random.default_rng(seed)
-    confidence = np.mean([_resampled_shares(parts, rng) for _ in range(_RESAMPLINGS)], axis=0)
+    confidence = np.mean([_shares(_resampled(parts, rng) + mixed) for _ in range(_RESAMPLINGS)], axis=0)
     suggestions = []
     for concept in range(shares.shape[1]):
         evidence = [
@@ -159,18 +163,17 @@ def suggest_names(areas: Sequence[NamedArea], *, seed: int = 0) -> tuple[NameSug
     return tuple(suggestions)
 
 
-def _parts(by_class: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """Per class (n_areas, n_concepts): the share of all that was drawn of the class, so that classes weigh the same."""
-    return [drawn / max(float(drawn.sum()), 1e-12) for drawn in by_class]
-
-
-def _resampled_shares(parts: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Shares of the classes in areas drawn with replacement, and in one more area per concept of mixed classes."""
+def _mixed(parts: Sequence[NDArray[np.float64]], totals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n_concepts,) one more area of every concept for each class: as large as those in which most of it lies."""
     everything = np.concatenate(parts)
-    # As large as the areas in which most of the concept lies.
-    mixed = (everything**2).sum(axis=0) / np.maximum(everything.sum(axis=0), 1e-300)
-    drawn = np.array([part[rng.integers(0, len(part), len(part))].sum(axis=0) for part in parts])
-    return _shares(drawn + mixed / len(parts))
+    usual = (everything**2).sum(axis=0) / np.maximum(everything.sum(axis=0), 1e-300)
+    mixed: NDArray[np.float64] = np.maximum(usual, np.mean(_LEAST_UM2 / totals)) / len(parts)
+    return mixed
+
+
+def _resampled(parts: Sequence[NDArray[np.float64]], rng: np.random.Generator) -> NDArray[np.float64]:
+    """(n_classes, n_concepts) sums over areas that are drawn with replacement."""
+    return np.array([part[rng.integers(0, len(part), len(part))].sum(axis=0) for part in parts])
 
 
 def _shares(masses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -43,7 +43,7 @@ _SHOWN = 3
 @click.option(
     "--min-confidence",
     type=click.FloatRange(0, 1),
-    default=0.6,
+    default=0.7,
     show_default=True,
     help="Concepts less sure than this get no name in the labels file.",
 )
@@ -155,7 +155,7 @@ def _table(dictionary: ConceptDictionary, suggestions: Sequence[NameSuggestion])
     table.add_column("Share, area and number of areas per class")
     for own, one in zip(dictionary.classes, suggestions, strict=True):
         told = [
-            f"{each.class_name} {each.share:.0%} ({each.area_um2 / 1e6:.3f} mm², {each.areas} of {each.of_areas})"
+            f"{each.class_name} {each.share:.0%} ({_area(each.area_um2)}, {each.areas} of {each.of_areas})"
             for each in one.evidence[:_SHOWN]
         ]
         if len(one.evidence) > _SHOWN:
@@ -163,3 +163,7 @@ def _table(dictionary: ConceptDictionary, suggestions: Sequence[NameSuggestion])
         confidence = f"{one.confidence:.2f}" if one.class_name else ""
         table.add_row(own.name, one.class_name or "in no area", confidence, ", ".join(told))
     return table
+
+
+def _area(um2: float) -> str:
+    return f"{um2 / 1e6:.3f} mm²" if um2 >= 10_000 else f"{um2:.0f} µm²"
