@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -160,6 +163,35 @@ def test_a_work_folder_serves_another_k_without_reading_a_slide(fit, slides, tmp
     np.testing.assert_array_equal(first[3].concepts, second[3].concepts)
     assert fit(slides, *work, "--seed", 1)[0] == 1
     assert fit(slides, *work, pixel_size_um=0.4)[0] == 1  # other pixels: read again, and found to be damaged
+
+
+_KILLED = """
+import os, signal, sys
+from contextlib import contextmanager
+from conceptseg.cli.concepts import fit
+from conceptseg.cli.main import main
+
+@contextmanager
+def killing():
+    def report(progress):
+        if (progress.stage, progress.done) == ("encode", 2):
+            os.kill(os.getpid(), signal.SIGKILL)
+    yield report
+
+sys.modules["conceptseg.cli.concepts.fit"].progress_bar = killing
+main(sys.argv[1:])
+"""
+
+
+def test_a_killed_fit_goes_on_where_it_was(fit, slides, tmp_path):
+    _, whole, _ = fit(slides)
+    options = ["--k", "3", "--pixel-size-um", "0.5", "--device", "cpu", "--work", str(tmp_path / "work")]
+    killed = subprocess.run([sys.executable, "-c", _KILLED, "concepts", "fit", str(slides), *options])
+    assert killed.returncode == -signal.SIGKILL
+    code, resumed, said = fit(slides, "--work", tmp_path / "work")
+    assert code == 0
+    assert "2 of them from" in said
+    np.testing.assert_array_equal(resumed[3].concepts, whole[3].concepts)
 
 
 def test_what_a_project_keeps_for_itself_is_no_slide(tmp_path, colon):

@@ -7,7 +7,7 @@ import pytest
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.factorization.hierarchy import Family, families, nested_levels
-from conceptseg.factorization.kmeans import Learned
+from conceptseg.factorization.learned import Learned
 
 
 def learned(k=24, channels=10, seed=0):

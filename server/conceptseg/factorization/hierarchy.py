@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.factorization.kmeans import Learned
+from conceptseg.factorization.learned import Learned
 
 _COARSER, _PARENTS = "coarser dictionary", "parents of the concepts"
 _FINER, _CHILDREN = "finer dictionary", "children of the concepts"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,24 +11,10 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from conceptseg.domain.progress import IsCancelled, never_cancelled
-from conceptseg.factorization.learn import require_enough
+from conceptseg.factorization.learned import Learned, require_enough
 from conceptseg.factorization.lloyd import lloyd
 
 _CPU = torch.device("cpu")
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Learned:
-    """Concepts learned from tokens, the largest first.
-
-    Attributes:
-        concepts: (n_concepts, channels) float32, >= 0.
-        sizes: (n_concepts,) float64, how much of the tokens each stands for: a number of tokens, or a sum of
-            activations.
-    """
-
-    concepts: NDArray[np.float32]
-    sizes: NDArray[np.float64]
 
 
 def fit_kmeans(

@@ -11,8 +11,8 @@ from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, never_cancelled, stop_if
+from conceptseg.factorization.learned import require_enough
 
 _TINY = 1e-12
 
@@ -109,14 +109,3 @@ def reference_projection(tokens: NDArray[np.float32], concepts: NDArray[np.float
         )
     result: NDArray[np.float32] = activations.astype(np.float32)
     return result
-
-
-def require_enough(n_tokens: int, n_concepts: int) -> None:
-    """Raise InvalidRequestError for fewer tokens than concepts."""
-    if n_concepts < 1:
-        raise InvalidRequestError(f"Expected k >= 1, got {n_concepts}.")
-    if n_tokens < n_concepts:
-        raise InvalidRequestError(
-            f"Expected at least as many tissue tokens as concepts, got {n_tokens} tokens for k = {n_concepts}. "
-            "Choose a smaller --k or a larger region."
-        )

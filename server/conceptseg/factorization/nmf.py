@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from sklearn.decomposition import MiniBatchNMF
 from sklearn.exceptions import ConvergenceWarning
 
-from conceptseg.factorization.kmeans import Learned
-from conceptseg.factorization.learn import require_enough
+from conceptseg.factorization.learned import Learned, require_enough
 
 _TINY = 1e-12
 

@@ -12,7 +12,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from conceptseg.domain.progress import never_cancelled
 from conceptseg.factorization.hierarchy import nested_levels
-from conceptseg.factorization.kmeans import Learned
+from conceptseg.factorization.learned import Learned
 from conceptseg.factorization.lloyd import lloyd
 from conceptseg.factorization.nnls import NonNegativeProjector
 

@@ -19,7 +19,7 @@ from conceptseg.domain.progress import (
 )
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.hierarchy import Family, families
-from conceptseg.factorization.kmeans import Learned
+from conceptseg.factorization.learned import Learned
 from conceptseg.imaging.source import PixelSource
 from conceptseg.pipeline.recipe import Recipe
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE, TokenPool, sample_tokens

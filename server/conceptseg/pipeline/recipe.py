@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled
 from conceptseg.factorization.hierarchy import Level, nested_levels
-from conceptseg.factorization.kmeans import Learned, fit_kmeans
+from conceptseg.factorization.kmeans import fit_kmeans
+from conceptseg.factorization.learned import Learned
 from conceptseg.factorization.nmf import fit_nmf
 
 Algorithm = Literal["kmeans", "nmf"]
