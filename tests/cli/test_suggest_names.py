@@ -122,6 +122,9 @@ def test_annotations_of_a_project_name_concepts_and_it_stays_as_it_is(suggest, t
     assert code == 0, said
     assert classes_of(found) == {"Tumor", "Stroma"}
     assert fake.files_of(project) == before
+    (tmp_path / "moved").mkdir()
+    (project.parent / "slide-1.png").rename(tmp_path / "moved" / "slide-1.png")
+    assert suggest(project, "--rebase", project.parent, tmp_path / "moved")[1] == found
 
 
 def test_names_that_are_sure_enough_become_a_labels_file_if_asked(suggest, annotated, tmp_path):

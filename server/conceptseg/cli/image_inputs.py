@@ -11,7 +11,15 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import PixelSource, open_region
 from conceptseg.pipeline.collect import ImageToRead
-from conceptseg.qupath.project.entries import PROJECT_FILE, choose, entries_of, find_project, read_document, rebased
+from conceptseg.qupath.project.entries import (
+    PROJECT_FILE,
+    ImageEntry,
+    choose,
+    entries_of,
+    find_project,
+    read_document,
+    rebased,
+)
 from conceptseg.qupath.slide import open_slide
 
 SUFFIXES = frozenset(
@@ -87,6 +95,16 @@ def is_project(path: Path) -> bool:
     return path.suffix == ".qpproj" or (path / PROJECT_FILE).is_file()
 
 
+def project_entries(
+    project: Path, *, patterns: Sequence[str], rebase: tuple[str, Path] | None
+) -> tuple[ImageEntry, ...]:
+    """The images of a project file that were meant, with their slides where they are now."""
+    document = read_document(project)
+    if rebase:
+        document, _ = rebased(document, old=rebase[0], new=rebase[1])
+    return choose(entries_of(document), patterns=patterns)
+
+
 def _images_at(path: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[ImageInput]:
     if is_project(path):
         yield from _of_project(find_project(path), patterns, rebase)
@@ -105,10 +123,7 @@ def _of_file(path: Path) -> ImageInput:
 
 
 def _of_project(project: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[ImageInput]:
-    document = read_document(project)
-    if rebase:
-        document, _ = rebased(document, old=rebase[0], new=rebase[1])
-    for entry in choose(entries_of(document), patterns=patterns):
+    for entry in project_entries(project, patterns=patterns, rebase=rebase):
         yield ImageInput(
             name=entry.name,
             # Images that lie in no file of their own are told apart by their number.

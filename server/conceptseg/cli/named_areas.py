@@ -11,12 +11,12 @@ from pathlib import Path
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from conceptseg.cli.image_inputs import SUFFIXES, is_project
+from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.qupath.geojson import polygons_of, read_features
 from conceptseg.qupath.project.contents import RUN, Area
-from conceptseg.qupath.project.entries import choose, find_project
+from conceptseg.qupath.project.entries import find_project
 from conceptseg.qupath.slide import open_slide
 from conceptseg.qupath.writer_process import ProjectProcess
 
@@ -58,12 +58,15 @@ class NamedImage:
     drawn: tuple[Drawn, ...]
 
 
-def find_named_areas(paths: Sequence[Path], *, patterns: Sequence[str] = ()) -> list[NamedImage]:
+def find_named_areas(
+    paths: Sequence[Path], *, patterns: Sequence[str] = (), rebase: tuple[str, Path] | None = None
+) -> list[NamedImage]:
     """The images that have areas with a class; what ConceptSeg itself drew does not count.
 
     Args:
         paths: QuPath projects, images or folders of images with GeoJSON beside them, folders of folders of tiles.
         patterns: Only images of projects with such a name.
+        rebase: Folder where projects say that slides are, and where they are now.
 
     Raises:
         InvalidRequestError: a path that has no such areas.
@@ -71,16 +74,16 @@ def find_named_areas(paths: Sequence[Path], *, patterns: Sequence[str] = ()) -> 
     """
     images: list[NamedImage] = []
     for path in paths:
-        found = [image for image in _images_at(path, patterns) if image.drawn]
+        found = [image for image in _images_at(path, patterns, rebase) if image.drawn]
         if not found:
             raise InvalidRequestError(f"{path} has no area with a class. {_EXPECTED}")
         images.extend(found)
     return images
 
 
-def _images_at(path: Path, patterns: Sequence[str]) -> Iterator[NamedImage]:
+def _images_at(path: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[NamedImage]:
     if is_project(path):
-        yield from _of_project(find_project(path), patterns)
+        yield from _of_project(find_project(path), patterns, rebase)
     elif path.is_dir():
         items = sorted(item for item in path.iterdir() if not item.name.startswith("."))
         files = [item for item in items if item.suffix.lower() in SUFFIXES]
@@ -99,9 +102,9 @@ def _images_at(path: Path, patterns: Sequence[str]) -> Iterator[NamedImage]:
         )
 
 
-def _of_project(project: Path, patterns: Sequence[str]) -> Iterator[NamedImage]:
+def _of_project(project: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[NamedImage]:
     with ProjectProcess(project, write=False) as reader:
-        for entry in choose(reader.entries(), patterns=patterns):
+        for entry in project_entries(project, patterns=patterns, rebase=rebase):
             areas = reader.contents(entry.identifier).areas
             yield NamedImage(
                 name=entry.name,

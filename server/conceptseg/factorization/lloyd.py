@@ -51,7 +51,7 @@ def lloyd(
             nearest, which = squared.min(dim=1)
             # A product with one-hot rows: unlike scattered additions on a GPU, it gives the same sum every time.
             members = functional.one_hot(which, n_concepts).to(rows.dtype)
-            sums += (members.T @ rows).double().cpu().numpy()
+            sums += (members.T @ rows).cpu().double().numpy()
             sizes += members.sum(dim=0).long().cpu().numpy()
             distances[part] = nearest.cpu().numpy()
         means = sums / np.maximum(sizes, 1)[:, None]

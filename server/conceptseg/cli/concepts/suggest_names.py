@@ -34,6 +34,7 @@ _SHOWN = 3
 @click.argument("dictionary")
 @click.argument("inputs", type=FILE, nargs=-1, required=True)
 @click.option("--images", "patterns", multiple=True, metavar="GLOB", help="Only images of projects with such a name.")
+@click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from OLD to NEW.")
 @click.option("--class", "only", multiple=True, metavar="NAME", help="Only areas of this class; repeat for several.")
 @click.option("--weights", type=FILE, help="Local checkpoint of the encoder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
@@ -53,6 +54,7 @@ def suggest_names_(
     dictionary: str,
     inputs: tuple[Path, ...],
     patterns: tuple[str, ...],
+    rebase: tuple[str, Path] | None,
     only: tuple[str, ...],
     weights: Path | None,
     device: str,
@@ -72,7 +74,7 @@ def suggest_names_(
     if output is not None and output.exists():
         raise InvalidRequestError(f"{output} exists. Choose another name: labels of people are not overwritten.")
     concepts = load_dictionary(dictionary_paths().get(dictionary, Path(dictionary)))
-    images = _of_classes(find_named_areas(inputs, patterns=patterns), only)
+    images = _of_classes(find_named_areas(inputs, patterns=patterns, rebase=rebase), only)
     loaded = load_encoder(concepts.encoder, device=device, weights=weights)
     areas: list[NamedArea] = []
     with progress_bar() as progress:
