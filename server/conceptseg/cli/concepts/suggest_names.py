@@ -39,7 +39,7 @@ _SHOWN = 3
 @click.option("--weights", type=FILE, help="Local checkpoint of the encoder.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--pixel-size-um", type=float, help="µm per full-resolution pixel where no file says.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the resamplings.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamplings.")
 @click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used.")
 @click.option(
     "--min-confidence",

@@ -111,7 +111,7 @@ def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Co
             show_default=True,
             help="Of all images together; images then give fewer, all the same number.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
         click.option(
             "--work",
             type=FILE,
