@@ -129,7 +129,7 @@ class TestImagesThatCannotBeUsed:
     def test_are_left_out_if_asked(self, images, encoder):
         found = collect_tokens(images("a", "b missing"), encoder=encoder, skip_bad=True, max_tokens=40)
         assert (found.names, found.counts) == (("a",), (40,))
-        assert "no file" in found.left_out["b missing"]
+        assert found.left_out == (("b missing", "There is no file b missing."),)
 
     def test_cannot_be_all_there_is(self, images, encoder):
         with pytest.raises(InvalidRequestError, match="No image is left"):

@@ -56,7 +56,7 @@ class Collected:
     tokens: NDArray[np.float32]
     counts: tuple[int, ...]
     names: tuple[str, ...]
-    left_out: Mapping[str, str]
+    left_out: tuple[tuple[str, str], ...]
     reused: int
 
 
@@ -91,7 +91,7 @@ def collect_tokens(
     Raises:
         InvalidRequestError: images cannot be used and shall not be left out, or none is left.
     """
-    left_out: dict[str, str] = {}
+    left_out: list[tuple[str, str]] = []
     good: list[ImageToRead] = []
     for done, image in enumerate(images):
         stop_if(cancelled)
@@ -103,7 +103,7 @@ def collect_tokens(
             with image.open():
                 good.append(image)
         except ConceptSegError as error:
-            left_out[image.name] = str(error)
+            left_out.append((image.name, str(error)))
     progress(Progress(stage="check", done=len(images), total=len(images)))
     if left_out and not skip_bad:
         raise InvalidRequestError(_unusable(left_out, len(images)))
@@ -127,7 +127,7 @@ def collect_tokens(
         except ImageError as error:
             if not skip_bad:
                 raise ImageError(f"{error} Leave such images out with --skip-bad.") from error
-            left_out[image.name] = str(error)
+            left_out.append((image.name, str(error)))
             continue
         kept.append(image)
         if store is None:
@@ -147,12 +147,12 @@ def collect_tokens(
         tokens=tokens,
         counts=counts,
         names=tuple(image.name for image in kept),
-        left_out=left_out,
+        left_out=tuple(left_out),
         reused=reused,
     )
 
 
-def _unusable(left_out: Mapping[str, str], total: int) -> str:
-    reasons = " ".join(left_out[name] for name in list(left_out)[:_NAMED])
+def _unusable(left_out: Sequence[tuple[str, str]], total: int) -> str:
+    reasons = " ".join(reason for _, reason in left_out[:_NAMED])
     more = f" … and {len(left_out) - _NAMED} more." if len(left_out) > _NAMED else ""
     return f"{len(left_out)} of {total} images cannot be used: {reasons}{more} Leave such images out with --skip-bad."

@@ -17,6 +17,7 @@ from conceptseg.pipeline.tokens import encode_tiles, tile_grid
 
 TOKENS_PER_SOURCE = 2000
 MAX_TOKENS = 200_000
+_SLACK = 1.25
 
 
 def fair_share(counts: Sequence[int], *, max_tokens: int) -> int:
@@ -40,15 +41,17 @@ def fair_share(counts: Sequence[int], *, max_tokens: int) -> int:
 
 
 class TokenPool:
-    """Tokens of region after region in memory; not more than ``max_tokens``, however many regions come."""
+    """Tokens of region after region in memory; hardly more than ``max_tokens``, however many regions come."""
 
     def __init__(self, *, per_source: int, max_tokens: int) -> None:
         self._share, self._max_tokens = per_source, max_tokens
         self._parts: list[NDArray[np.float32]] = []
+        self._total = 0
 
     @property
     def counts(self) -> tuple[int, ...]:
         """Tokens of each region."""
+        self._thin()
         return tuple(map(len, self._parts))
 
     @property
@@ -59,14 +62,22 @@ class TokenPool:
     def add(self, tokens: NDArray[np.float32]) -> None:
         """Add a region's tokens (n, channels), first those to keep longest; others may give up tokens for them."""
         self._parts.append(tokens)
-        if sum(self.counts) > self._max_tokens:
-            self._share = fair_share(self.counts, max_tokens=self._max_tokens)
-            # Copies, because a part of an array keeps all of it in memory.
-            self._parts = [p if len(p) <= self._share else p[: self._share].copy() for p in self._parts]
+        self._total += len(tokens)
+        if self._total > _SLACK * self._max_tokens:  # not for every region: there may be a hundred thousand
+            self._thin()
 
     def tokens(self, channels: int) -> NDArray[np.float32]:
         """All tokens, (n, channels)."""
+        self._thin()
         return np.concatenate([np.empty((0, channels), np.float32), *self._parts])
+
+    def _thin(self) -> None:
+        if self._total <= self._max_tokens:
+            return
+        self._share = fair_share([len(part) for part in self._parts], max_tokens=self._max_tokens)
+        # Copies, because a part of an array keeps all of it in memory.
+        self._parts = [part if len(part) <= self._share else part[: self._share].copy() for part in self._parts]
+        self._total = sum(map(len, self._parts))
 
 
 def sample_tokens(

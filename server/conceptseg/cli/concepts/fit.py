@@ -66,6 +66,8 @@ def fit(
         collected = tokens.collect(
             images, encoder=loaded, weights=weights, pixel_size_um=pixel_size_um, progress=progress
         )
+    tokens.tell(collected)
+    with progress_bar() as progress:
         made = fit_tokens(
             collected.tokens,
             encoder=loaded,
@@ -83,5 +85,4 @@ def fit(
             },
             progress=progress,
         )
-    tokens.tell(collected)
     save_into(folder, made)

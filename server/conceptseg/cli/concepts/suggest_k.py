@@ -47,10 +47,11 @@ def suggest_k_(
         collected = tokens.collect(
             images, encoder=loaded, weights=weights, pixel_size_um=pixel_size_um, progress=progress
         )
+    tokens.tell(collected)
+    with progress_bar() as progress:
         found = suggest_k(
             collected.tokens, counts=collected.counts, ks=ks, repeats=repeats, seed=tokens.seed, progress=progress
         )
-    tokens.tell(collected)
     if as_json:
         click.echo(json.dumps(asdict(found), ensure_ascii=False))
         return

@@ -88,7 +88,7 @@ class TokenOptions:
 
     def tell(self, collected: Collected) -> None:
         """Say on standard error what was used, and what was not."""
-        for name, reason in collected.left_out.items():
+        for name, reason in collected.left_out:
             click.echo(f"Left out {name}: {reason}", err=True)
         reused = f", {collected.reused} of them from {self.work}" if collected.reused else ""
         click.echo(f"{len(collected.tokens)} tokens of {len(collected.names)} images{reused}", err=True)
