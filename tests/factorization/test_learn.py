@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from conceptseg.domain.errors import CancelledByCallerError, InvalidRequestError
-from conceptseg.factorization.learn import fit_kmeans, learn_nmf, match_concepts, nearest_scores
+from conceptseg.factorization.learn import learn_nmf, match_concepts, nearest_scores
 from conceptseg.factorization.nnls import NonNegativeProjector
 
 
@@ -38,26 +38,12 @@ def test_learning_can_be_cancelled():
         learn_nmf(torch.rand(50, 4), n_concepts=2, cancelled=lambda: True)
 
 
-@pytest.mark.parametrize("learn", [lambda x, k: learn_nmf(torch.from_numpy(x), n_concepts=k), None])
-def test_k_larger_than_the_tokens_is_refused(learn):
-    learn = learn or (lambda x, k: fit_kmeans(x, n_concepts=k, seed=0))
-    tokens = np.random.default_rng(0).random((5, 8), np.float32)
+def test_k_larger_than_the_tokens_is_refused():
+    tokens = torch.rand(5, 8)
     with pytest.raises(InvalidRequestError, match="5 tokens for k = 6"):
-        learn(tokens, 6)
+        learn_nmf(tokens, n_concepts=6)
     with pytest.raises(InvalidRequestError, match="k >= 1"):
-        learn(tokens, 0)
-
-
-def test_centres_of_separate_clusters_are_found_largest_first():
-    rng = np.random.default_rng(0)
-    true = np.array([[10, 0, 0], [0, 10, 0], [0, 0, 10]], np.float32)
-    tokens = np.concatenate([centre + rng.random((n, 3)) for centre, n in zip(true, (50, 400, 150), strict=True)])
-    found = fit_kmeans(tokens.astype(np.float32), n_concepts=3, seed=0)
-    assert found.argmax(axis=1).tolist() == [1, 2, 0]
-
-
-def test_blank_tokens_repeat_one_centre():
-    assert np.array_equal(fit_kmeans(np.ones((50, 4), np.float32), n_concepts=3, seed=0), np.ones((3, 4)))
+        learn_nmf(tokens, n_concepts=0)
 
 
 def test_similarity_is_the_cosine_and_zeros_are_similar_to_nothing():

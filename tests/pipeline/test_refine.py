@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from shapely import Point, box
+from shapely import box
 
 from conceptseg.domain.errors import DictionaryError, InvalidRequestError
 from conceptseg.imaging.array_reader import ArrayReader
@@ -66,15 +66,6 @@ def test_the_new_version_says_where_it_comes_from(tissue, examples, encoder, dic
     assert made.provenance["reassigned polygons"] == "2"
     assert made.provenance["command"] == "test"
     assert int(made.provenance["tokens in them"]) > 0
-
-
-def test_a_polygon_far_larger_than_a_window_is_learned_from_where_it_is_widest(encoder, dictionary, colon):
-    wide = ArrayReader(np.tile(colon, (5, 5, 1)), name="wide", pixel_size_um=0.5)
-    example = Example(outline=Point(1200, 1200).buffer(1100), concept=1, before=2)
-    from conceptseg.pipeline.refine import _source  # what is encoded cannot be seen from outside
-
-    source = _source(wide, None, example.outline, 0.5)
-    assert max(source.grid.width, source.grid.height) <= 1025
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from conceptseg.bench.line import Line, medians, time_in_turn
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.factorization.learn import fit_kmeans, reference_projection
+from conceptseg.factorization.kmeans import fit_kmeans
+from conceptseg.factorization.learn import reference_projection
 from conceptseg.imaging.array_reader import ArrayReader
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.source import open_region
@@ -35,7 +36,7 @@ def reference_lines(encoder: Encoder, texture: Rgb, *, ks: Sequence[int]) -> Ite
     features = encoder.encode(image[None]).cpu()
     tokens = features.reshape(-1, features.shape[3]).numpy()
     for k in ks:
-        concepts = fit_kmeans(tokens, n_concepts=k, seed=0)
+        concepts = fit_kmeans(tokens, n_concepts=k, seed=0).concepts
         dictionary = ConceptDictionary(
             identifier=f"bench-k{k}",
             concepts=concepts,

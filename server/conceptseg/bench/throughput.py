@@ -20,7 +20,8 @@ from conceptseg.bench.slides import synthetic_slide
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.features import LayerFeatures
-from conceptseg.factorization.learn import fit_kmeans, reference_projection
+from conceptseg.factorization.kmeans import fit_kmeans
+from conceptseg.factorization.learn import reference_projection
 from conceptseg.factorization.nnls import NonNegativeProjector, Projection
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.reader import open_image
@@ -52,7 +53,7 @@ def encoder_lines(encoder: Encoder, texture: Rgb) -> Iterator[Line]:
     )
     tokens = encoder.encode(pinned).reshape(-1, encoder.spec.channels)
     for k in _KS:
-        concepts = fit_kmeans(tokens.cpu().numpy(), n_concepts=k, seed=0)
+        concepts = fit_kmeans(tokens.cpu().numpy(), n_concepts=k, seed=0).concepts
         projector = NonNegativeProjector(concepts)
         if on_gpu:
             yield _projection_beside_forward(encoder, pinned, projector, k=k)

@@ -28,7 +28,7 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.load import load_encoder
-from conceptseg.factorization.learn import fit_kmeans
+from conceptseg.factorization.kmeans import fit_kmeans
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.reader import open_image
 
@@ -142,7 +142,7 @@ def _dictionary(encoder: Encoder, texture: Rgb, *, k: int) -> ConceptDictionary:
     tokens = encoder.encode(np.stack(windows)).reshape(-1, encoder.spec.channels).cpu().numpy()
     return ConceptDictionary(
         identifier=f"bench-k{k}",
-        concepts=fit_kmeans(tokens, n_concepts=k, seed=0),
+        concepts=fit_kmeans(tokens, n_concepts=k, seed=0).concepts,
         encoder=encoder.spec.identifier,
         pixel_size_um=encoder.spec.pixel_size_um,
     )

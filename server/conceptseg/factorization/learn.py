@@ -1,4 +1,4 @@
-"""Learning concepts: non-negative factorization of one region, k-means over many."""
+"""Learning the concepts of one region, and comparing tokens with concepts."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import warnings
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, never_cancelled, stop_if
+from conceptseg.factorization.learned import require_enough
 
 _TINY = 1e-12
 
@@ -46,7 +45,7 @@ def learn_nmf(
     Raises:
         InvalidRequestError: fewer tokens than concepts.
     """
-    _require_enough(len(tokens), n_concepts)
+    require_enough(len(tokens), n_concepts)
     x = tokens.to(torch.float32)
     generator = torch.Generator().manual_seed(seed)
     concepts = x[torch.randperm(len(x), generator=generator)[:n_concepts].to(x.device)] + 1e-4
@@ -72,22 +71,6 @@ def learn_nmf(
     norms = concepts.norm(dim=1, keepdim=True)
     learned: NDArray[np.float32] = (concepts / norms.clamp(min=_TINY)).cpu().numpy()
     return learned
-
-
-def fit_kmeans(tokens: NDArray[np.float32], *, n_concepts: int, seed: int) -> NDArray[np.float32]:
-    """Mini-batch k-means centres of tokens (n_tokens, channels), (n_concepts, channels) float32, largest first.
-
-    Raises:
-        InvalidRequestError: fewer tokens than concepts.
-    """
-    _require_enough(len(tokens), n_concepts)
-    with warnings.catch_warnings():
-        # Fewer distinct tokens than concepts (blank images): the centres then repeat, which the projection handles.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model = MiniBatchKMeans(n_concepts, random_state=seed, batch_size=4096, n_init=3, max_iter=200).fit(tokens)
-    order = np.argsort(-np.bincount(model.labels_, minlength=n_concepts), kind="stable")
-    centres: NDArray[np.float32] = model.cluster_centers_[order].astype(np.float32)
-    return np.maximum(centres, 0)
 
 
 def nearest_scores(tokens: Tensor, concepts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -126,13 +109,3 @@ def reference_projection(tokens: NDArray[np.float32], concepts: NDArray[np.float
         )
     result: NDArray[np.float32] = activations.astype(np.float32)
     return result
-
-
-def _require_enough(n_tokens: int, n_concepts: int) -> None:
-    if n_concepts < 1:
-        raise InvalidRequestError(f"Expected k >= 1, got {n_concepts}.")
-    if n_tokens < n_concepts:
-        raise InvalidRequestError(
-            f"Expected at least as many tissue tokens as concepts, got {n_tokens} tokens for k = {n_concepts}. "
-            "Choose a smaller --k or a larger region."
-        )

@@ -14,14 +14,12 @@ from shapely import MultiPolygon, Polygon
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, Progress, ReportProgress, never_cancelled, report_nothing, stop_if
-from conceptseg.domain.region import Region
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.nnls import NonNegativeProjector
 from conceptseg.imaging.reader import ImageReader
-from conceptseg.imaging.source import RegionSource, open_region
+from conceptseg.pipeline.around import open_around
 from conceptseg.pipeline.tokens import encode_tiles, tile_grid
 
-_WINDOW_PX = 1024  # of a larger polygon, only what lies in such a window around its widest place is encoded
 _TOKENS_PER_POLYGON = 1000
 _KEPT_PER_CONCEPT = 60
 _STEPS = (0.25, 0.5, 0.75, 1.0)
@@ -251,7 +249,9 @@ def _tokens_inside(
     cancelled: IsCancelled,
 ) -> NDArray[np.float32]:
     """(n, channels) tokens whose centre lies in the polygon, evenly thinned if there are very many."""
-    source = _source(reader, image_pixel_size_um, example.outline, dictionary.pixel_size_um)
+    source = open_around(
+        reader, example.outline, pixel_size_um=dictionary.pixel_size_um, image_pixel_size_um=image_pixel_size_um
+    )
     if source is None:
         return np.empty((0, encoder.spec.channels), np.float32)
     grid, stride = source.grid, encoder.spec.stride_px
@@ -267,21 +267,3 @@ def _tokens_inside(
         found.append(tile.tokens.cpu().numpy()[inside])
     tokens = np.concatenate(found)
     return tokens[:: -(-len(tokens) // _TOKENS_PER_POLYGON) or 1]
-
-
-def _source(
-    reader: ImageReader, image_pixel_size_um: float | None, outline: Polygon | MultiPolygon, pixel_size_um: float
-) -> RegionSource | None:
-    """The part of the image to encode for a polygon; None if it lies outside."""
-    whole = Region(x=0, y=0, width=reader.width, height=reader.height)
-    source = open_region(reader, region=whole, pixel_size_um=pixel_size_um, image_pixel_size_um=image_pixel_size_um)
-    side = _WINDOW_PX * source.grid.scale_x
-    left, top, right, bottom = outline.bounds
-    if max(right - left, bottom - top) > side:
-        widest = shapely.get_point(shapely.maximum_inscribed_circle(outline, tolerance=side / 50), 0)
-        left, right = max(left, widest.x - side / 2), min(right, widest.x + side / 2)
-        top, bottom = max(top, widest.y - side / 2), min(bottom, widest.y + side / 2)
-    region = whole.around((left, top, right, bottom))
-    if region is None:
-        return None
-    return open_region(reader, region=region, pixel_size_um=pixel_size_um, image_pixel_size_um=image_pixel_size_um)

@@ -105,7 +105,9 @@ class FitConceptsHeader(_message.Message):
     seed: _builtins.int
     """Seed of the sampling and of k-means."""
     tokens_per_region: _builtins.int
-    """At most this many tissue tokens per region; 2000 when unset."""
+    """At most this many tissue tokens per region; 2000 when unset. All regions together give at most 200,000: beyond, every
+    region gives fewer, all the same number.
+    """
     region_count: _builtins.int
     """Regions that will come, for the progress."""
     name: _builtins.str

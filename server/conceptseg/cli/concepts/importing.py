@@ -1,0 +1,45 @@
+"""``conceptseg concepts import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from conceptseg.cli.concepts.saving import folder_option, save_into
+from conceptseg.cli.options import FILE
+from conceptseg.domain.dictionary import ConceptDictionary
+from conceptseg.domain.errors import DictionaryError
+from conceptseg.encoders.registry import get_spec
+from conceptseg.factorization.published import read_published
+
+
+@click.command("import")
+@click.argument("file", type=FILE)
+@click.option("--encoder", required=True, help="Encoder the centres belong to: resnet50, uni, prov-gigapath, …")
+@click.option("--k", "ks", type=int, multiple=True, help="Only these k; default: all in the file.")
+@folder_option
+def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None) -> None:
+    """Convert the published joblib FILE. Nothing in it is executed."""
+    spec = get_spec(encoder)
+    published = read_published(file)
+    missing = set(ks) - set(published)
+    if missing:
+        raise DictionaryError(f"{file} has k = {', '.join(map(str, published))}, not {', '.join(map(str, missing))}.")
+    made = [
+        ConceptDictionary(
+            identifier=f"{encoder}-k{k}",
+            concepts=centres,
+            encoder=encoder,
+            pixel_size_um=spec.pixel_size_um,
+            provenance={
+                "source": f"published F-SEG dictionary (arXiv 2409.05697, Apache-2.0), file {file.name}, k = {k}",
+                "layer": spec.layer,
+            },
+        )
+        for k, centres in published.items()
+        if not ks or k in ks
+    ]
+    for dictionary in made:
+        dictionary.require_encoder(encoder, channels=spec.channels)
+    save_into(folder, made)

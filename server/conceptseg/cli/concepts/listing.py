@@ -1,0 +1,34 @@
+"""``conceptseg concepts list``."""
+
+from __future__ import annotations
+
+import json
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from conceptseg.domain.errors import DictionaryError
+from conceptseg.factorization.dictionary_file import load_dictionary
+from conceptseg.factorization.library import dictionary_paths
+
+
+@click.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def list_(as_json: bool) -> None:
+    """List the dictionaries that --dictionary knows by name."""
+    rows = []
+    for name, path in dictionary_paths().items():
+        try:
+            found = load_dictionary(path)
+            rows.append((name, found.encoder, str(found.n_concepts), f"{found.pixel_size_um:g}", str(path)))
+        except DictionaryError as error:
+            rows.append((name, "", "", "", f"damaged: {error}"))
+    keys = ("dictionary", "encoder", "k", "pixel_size_um", "file")
+    if as_json:
+        click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
+        return
+    table = Table(*keys)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)

@@ -1,0 +1,140 @@
+"""Inputs and options of the commands that learn from tokens of many images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from conceptseg.cli.image_inputs import ImageInput, find_images
+from conceptseg.cli.options import FILE
+from conceptseg.domain.progress import ReportProgress
+from conceptseg.encoders.encoder import Encoder
+from conceptseg.pipeline.collect import Collected, collect_tokens
+from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE
+from conceptseg.pipeline.token_store import TokenStore
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TokenOptions:
+    """Which images to read, and how much of them.
+
+    Attributes:
+        inputs: Image files, folders, QuPath projects.
+        patterns: Only images of projects with such a name.
+        rebase: Folder where projects say that slides are, and where they are.
+        tokens_per_image: At most this many of an image.
+        max_tokens: At most this many of all.
+        seed: Chooses the tokens.
+        work: Folder that keeps the samples.
+        skip_bad: Leave out images that cannot be used.
+    """
+
+    inputs: tuple[Path, ...]
+    patterns: tuple[str, ...]
+    rebase: tuple[str, Path] | None
+    tokens_per_image: int
+    max_tokens: int
+    seed: int
+    work: Path | None
+    skip_bad: bool
+
+    def images(self) -> list[ImageInput]:
+        """The images that were meant; see `find_images`."""
+        return find_images(self.inputs, patterns=self.patterns, rebase=self.rebase)
+
+    def collect(
+        self,
+        images: list[ImageInput],
+        *,
+        encoder: Encoder,
+        weights: Path | None,
+        pixel_size_um: float | None,
+        progress: ReportProgress,
+    ) -> Collected:
+        """Sample the images; see `collect_tokens`."""
+        store = None
+        if self.work is not None:
+            store = TokenStore(
+                self.work,
+                settings={
+                    "encoder": encoder.spec.identifier,
+                    "layer": encoder.spec.layer,
+                    "pixel size of the encoder in µm": repr(encoder.spec.pixel_size_um),
+                    "weights": _weights(weights),
+                    "seed": str(self.seed),
+                },
+                channels=encoder.spec.channels,
+            )
+        return collect_tokens(
+            [
+                image.to_read(encoder_pixel_size_um=encoder.spec.pixel_size_um, otherwise_um=pixel_size_um)
+                for image in images
+            ],
+            encoder=encoder,
+            seed=self.seed,
+            tokens_per_image=self.tokens_per_image,
+            max_tokens=self.max_tokens,
+            store=store,
+            skip_bad=self.skip_bad,
+            progress=progress,
+        )
+
+    def tell(self, collected: Collected) -> None:
+        """Say on standard error what was used, and what was not."""
+        for name, reason in collected.left_out:
+            click.echo(f"Left out {name}: {reason}", err=True)
+        reused = f", {collected.reused} of them from {self.work}" if collected.reused else ""
+        click.echo(f"{len(collected.tokens)} tokens of {len(collected.names)} images{reused}", err=True)
+
+
+def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Command], _Command]:
+    """``INPUTS`` and the options of `TokenOptions`, which the command gets as ``tokens``."""
+    names = [field.name for field in fields(TokenOptions)]
+    options = (
+        click.argument("inputs", type=FILE, nargs=-1, required=True),
+        click.option(
+            "--images", "patterns", multiple=True, metavar="GLOB", help="Only images of projects with such a name."
+        ),
+        click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from OLD to NEW."),
+        click.option("--tokens-per-image", type=click.IntRange(min=1), default=tokens_per_image, show_default=True),
+        click.option(
+            "--max-tokens",
+            type=click.IntRange(min=1),
+            default=MAX_TOKENS,
+            show_default=True,
+            help="Of all images together; images then give fewer, all the same number.",
+        ),
+        click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True),
+        click.option(
+            "--work",
+            type=FILE,
+            metavar="FOLDER",
+            help="Keep what was sampled here: after an interruption, or for another k, no slide is read again.",
+        ),
+        click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used."),
+    )
+
+    def decorate(command: _Command) -> _Command:
+        @wraps(command)
+        def with_tokens(**given: Any) -> Any:
+            return command(tokens=TokenOptions(**{name: given.pop(name) for name in names}), **given)
+
+        for option in reversed(options):
+            with_tokens = option(with_tokens)
+        return with_tokens  # type: ignore[return-value]
+
+    return decorate
+
+
+def _weights(path: Path | None) -> str:
+    if path is None:
+        return "the encoder's own"
+    status = path.stat()
+    return f"{path.absolute()}, {status.st_size} bytes of {status.st_mtime_ns}"
