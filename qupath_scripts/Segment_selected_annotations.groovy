@@ -29,7 +29,7 @@ def method = "projection"      // "projection", "learned" (concepts of this regi
 def nConcepts = 8              // concepts to learn, for "learned" and "matched"
 
 // Outlines
-def minAreaUm2 = 400           // smaller areas go to their neighbours, µm²
+def minAreaUm2 = 32            // smaller areas go to their neighbours, µm²; 400 for fewer, larger polygons
 def minHoleAreaUm2 = 400       // smaller holes in the tissue are filled, µm²
 def tolerancePx = 1.0          // how far outlines may move when simplified, analysed pixels; 0 = exact pixel outlines
 def background = false         // segment background as well

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import adjusted_rand_score, jaccard_score, normalized_mutual_info_score
 
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.pipeline.scores import count_pixels, majority_classes, score
+from conceptseg.pipeline.scores import count_pixels, majority_classes, score, score_chance, score_tiles
 
 
 def scores_of(labels, masks, *, n_classes=2, ignore=None, tolerance_px=2.0, classes=None):
@@ -78,6 +78,41 @@ def test_boundaries_that_are_not_there_cost_precision_only():
     labels[:, 2:4] = 1
     ours = scores_of([labels], [mask], classes=np.array([0, 1]))
     assert ours.boundary_f1 == pytest.approx(2 * (1 / 3) / (1 / 3 + 1))
+
+
+def test_borders_between_concepts_of_one_class_and_the_edge_of_the_image_are_no_boundaries():
+    mask = halves()
+    labels = mask.copy()
+    labels[:, 3:6] = 2
+    ours = scores_of([labels], [mask], classes=np.array([0, 1, 0]))
+    assert ours.boundary_f1 == 1
+
+
+def test_borders_of_unlabelled_background_count_as_those_of_its_class():
+    mask = halves()
+    labels = np.where(mask == 1, 0, 2)  # 0 = unlabelled
+    ours = scores_of([labels], [mask], classes=np.array([1, 0, 0]))
+    assert ours.boundary_f1 == 1
+    assert scores_of([labels], [mask], classes=np.array([0, 0, 0])).boundary_f1 == 0
+
+
+def test_noise_finds_all_boundaries_and_chance_says_so():
+    mask = np.zeros((200, 200), np.uint8)
+    mask[:, 100:] = 1
+    ours = score_chance([mask], token_px=4, tolerance_px=50, n_classes=2, seed=0)
+    assert ours.boundary_f1 > 0.6  # all that is true is found, and half of what is predicted lies near
+    assert ours.miou == pytest.approx(1 / 3, abs=0.03)
+    assert abs(ours.ari) < 0.01
+    assert ours == score_chance([mask], token_px=4, tolerance_px=50, n_classes=2, seed=0)
+
+
+def test_tiles_are_scored_by_a_mapping_from_other_tiles():
+    labels, true = np.array([1, 1, 1, 2, 2, 0]), np.array([0, 0, 1, 1, 1, 2])
+    ours = score_tiles(labels, true, classes=np.array([2, 0, 0]))
+    assert ours.accuracy == pytest.approx(3 / 6)
+    assert ours.purity == pytest.approx(5 / 6)
+    assert ours.nmi == pytest.approx(normalized_mutual_info_score(true, labels))
+    assert ours.ari == pytest.approx(adjusted_rand_score(true, labels))
 
 
 def test_ignored_pixels_count_nowhere():

@@ -35,13 +35,21 @@ class RegionType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return Region(x=x, y=y, width=width, height=height)
 
 
-def encoder_options(command: _Command) -> _Command:
-    """``--encoder --weights --device --pixel-size-um``."""
+def model_options(command: _Command) -> _Command:
+    """``--encoder --weights --device``."""
     return _with(
         command,
         click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`."),
         click.option("--weights", type=FILE, help="Local checkpoint of the encoder."),
         click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+    )
+
+
+def encoder_options(command: _Command) -> _Command:
+    """``--encoder --weights --device --pixel-size-um``."""
+    return _with(
+        command,
+        model_options,
         click.option(
             "--pixel-size-um",
             type=float,

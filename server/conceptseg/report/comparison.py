@@ -49,23 +49,25 @@ def draw_comparison(rows: Sequence[ComparedImage], *, columns: Sequence[str], n_
         (height, width, 3) uint8.
     """
     colours = np.array([item.colour for item in default_classes(n_classes)], np.float32)
+    fitted = [_fit(row.rgb) for row in rows]
     line = _FONT + _GAP
     width = (len(columns) + 1) * (_SIDE + _GAP) + _GAP
-    page = Image.new("RGB", (width, line + len(rows) * (_SIDE + line + _GAP)), "white")
+    page = Image.new("RGB", (width, line + sum(line + tissue.shape[0] + _GAP for tissue in fitted)), "white")
     draw = ImageDraw.Draw(page)
     for number, name in enumerate(["image", *columns]):
-        draw.text((_GAP + number * (_SIDE + _GAP), _GAP // 2), name, "black", font_for(name, size=_FONT))
-    for index, row in enumerate(rows):
-        top = line + index * (_SIDE + line + _GAP)
+        title = shortened(name, size=_FONT, width=_SIDE)
+        draw.text((_GAP + number * (_SIDE + _GAP), _GAP // 2), title, "black", font_for(title, size=_FONT))
+    top = line
+    for row, tissue in zip(rows, fitted, strict=True):
         title = shortened(row.title, size=_FONT, width=width - 2 * _GAP)
         draw.text((_GAP, top + _GAP // 2), title, "black", font_for(title, size=_FONT))
-        tissue = _fit(row.rgb)
         pictures = [tissue]
         for classes in row.classes:
             tint = colours[cv2.resize(classes.astype(np.uint8), tissue.shape[1::-1], interpolation=cv2.INTER_NEAREST)]
             pictures.append(((1 - _ALPHA) * tissue + _ALPHA * tint).astype(np.uint8))
         for number, picture in enumerate(pictures):
             page.paste(Image.fromarray(picture), (_GAP + number * (_SIDE + _GAP), top + line))
+        top += line + tissue.shape[0] + _GAP
     return np.asarray(page)
 
 
