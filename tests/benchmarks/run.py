@@ -19,7 +19,15 @@ import torch
 
 from conceptseg import __version__
 
-SUITES = ("bench_polygons", "bench_segment", "bench_projection", "bench_rpc", "bench_project", "bench_report")
+SUITES = (
+    "bench_polygons",
+    "bench_segment",
+    "bench_projection",
+    "bench_planted",
+    "bench_rpc",
+    "bench_project",
+    "bench_report",
+)
 
 
 def machine() -> dict[str, Any]:

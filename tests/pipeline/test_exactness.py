@@ -10,7 +10,7 @@ from conceptseg.factorization.library import find_dictionary
 from conceptseg.factorization.nnls import NonNegativeProjector
 from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import open_region
-from conceptseg.pipeline.fit import sample_tokens
+from conceptseg.pipeline.sampling import sample_tokens
 
 PIXEL_SIZES_UM = {"camelyon16_512": 0.5, "ocdc_640": 0.5, "bcss_tumor_large": 0.25}
 TOKENS_PER_IMAGE = 40

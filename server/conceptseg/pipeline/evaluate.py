@@ -15,9 +15,10 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.labels import Labels
 from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.factorization.learn import fit_kmeans, learn_nmf
+from conceptseg.factorization.kmeans import fit_kmeans
+from conceptseg.factorization.learn import learn_nmf
 from conceptseg.imaging.source import PixelSource
-from conceptseg.pipeline.fit import sample_tokens
+from conceptseg.pipeline.sampling import sample_tokens
 from conceptseg.pipeline.scores import Mask, Scores, TileScores, count_pixels, majority_classes, score, score_tiles
 from conceptseg.pipeline.segment import segment
 from conceptseg.pipeline.settings import Method, SegmentSettings
@@ -100,7 +101,7 @@ def learn_dictionary(
     if method == "learned":
         concepts = learn_nmf(torch.from_numpy(tokens), n_concepts=n_concepts)
     else:
-        concepts = fit_kmeans(tokens, n_concepts=n_concepts, seed=0)
+        concepts = fit_kmeans(tokens, n_concepts=n_concepts, seed=0).concepts
     return ConceptDictionary(
         identifier=f"{method}-k{n_concepts}",
         concepts=concepts,
