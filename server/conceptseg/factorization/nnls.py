@@ -57,6 +57,15 @@ class Projection:
         return dense
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _OnDevice:
+    """What a GPU keeps from batch to batch."""
+
+    concepts: Tensor
+    gram: Tensor
+    fetching: torch.cuda.Stream
+
+
 class NonNegativeProjector:
     """Solves min ||x - D^T a||², a >= 0 exactly, for any number of tokens against one dictionary.
 
@@ -73,7 +82,7 @@ class NonNegativeProjector:
             raise InvalidRequestError("Expected finite concepts (n_concepts, channels) >= 0.")
         self._concepts = concepts.astype(np.float64)
         self._gram = self._concepts @ self._concepts.T
-        self._on_device: tuple[Tensor, ...] | None = None
+        self._device: _OnDevice | None = None
 
     def project(self, tokens: Tensor) -> Projection:
         """Return the activations of ``tokens`` (n_tokens, channels), solved on the tokens' device.
@@ -94,7 +103,8 @@ class NonNegativeProjector:
                 "the dictionary belongs to another encoder or layer."
             )
         if tokens.device.type == "cuda":
-            return self._start_on_device(tokens)
+            with torch.cuda.device(tokens.device):
+                return self._start_on_device(tokens)
         return lambda: self._project_on_cpu(tokens.cpu().numpy())
 
     def _project_on_cpu(self, tokens: NDArray[np.float32]) -> Projection:
@@ -133,22 +143,32 @@ class NonNegativeProjector:
         return activations, explained
 
     def _start_on_device(self, tokens: Tensor) -> Callable[[], Projection]:
-        if self._on_device is None or self._on_device[0].device != tokens.device:
-            self._on_device = tuple(torch.from_numpy(a).to(tokens.device) for a in (self._concepts, self._gram))
-        concepts, gram = self._on_device
+        if self._device is None or self._device.concepts.device != tokens.device:
+            self._device = _OnDevice(
+                concepts=torch.from_numpy(self._concepts).to(tokens.device),
+                gram=torch.from_numpy(self._gram).to(tokens.device),
+                fetching=torch.cuda.Stream(tokens.device, priority=-1),  # type: ignore[no-untyped-call]
+            )
+        gram, fetching = self._device.gram, self._device.fetching
         wide = tokens.double()
-        correlations = wide @ concepts.T
+        correlations = wide @ self._device.concepts.T
         energy = torch.linalg.vector_norm(wide).square()
-        if not _HAS_TRITON:
-            return lambda: self._finish(energy, correlations, *self._solve_in_batches(gram, correlations))
-        solver = TokenSolver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
-        solver.solve(torch.arange(len(tokens), device=tokens.device), places=_PLACES[0])
+        solver = None
+        if _HAS_TRITON:
+            solver = TokenSolver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
+            solver.solve(torch.arange(len(tokens), device=tokens.device), places=_PLACES[0])
+        started = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        started.record()
 
         def finish() -> Projection:
-            solver.solve(solver.unfinished.nonzero()[:, 0], places=_PLACES[1])
-            return self._finish(
-                energy, correlations, solver.activations, solver.explained, solver.unfinished.nonzero()[:, 0]
-            )
+            # In a stream of its own: in the encoder's, every question would be answered after the batches behind.
+            with torch.cuda.stream(fetching):
+                fetching.wait_event(started)
+                if solver is None:
+                    return self._finish(energy, correlations, *self._solve_in_batches(gram, correlations))
+                solver.solve(solver.unfinished.nonzero()[:, 0], places=_PLACES[1])
+                given_up = solver.unfinished.nonzero()[:, 0]
+                return self._finish(energy, correlations, solver.activations, solver.explained, given_up)
 
         return finish
 

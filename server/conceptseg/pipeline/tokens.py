@@ -277,7 +277,7 @@ def _read_ahead(
 ) -> Iterator[tuple[list[_TilePixels], int]]:
     """Blocks in order, each with the first px row of the blocks beside it; a few are read ahead of their use."""
     kind = encoder.device.type
-    readers = 1 if kind == "cpu" else max(2, min(6, (os.cpu_count() or 1) // 2))
+    readers = 1 if kind == "cpu" else max(2, min(8, (os.cpu_count() or 1) // 2))
     ahead: deque[tuple[Future[list[_TilePixels]], int]] = deque()
     with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         try:
