@@ -52,6 +52,7 @@ jar:
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	mkdir -p build
+	$(BIN)/conceptseg bench -o build/bench --device cpu $(if $(wildcard $(SHARED_SLIDE)),--texture $(SHARED_SLIDE))
 	$(BIN)/python tests/benchmarks/run.py --json build/bench.json
 
 clean:

@@ -144,7 +144,7 @@ def slide_line(
         unit="Mpx/s",
         better="higher",
         detail={
-            "slide": f"{side_px} px, {share:.0%} tissue",
+            "slide": f"{side_px} px, tissue in {share:.0%} of its tiles",
             "encoder": encoder.spec.identifier,
             "k": len(dictionary.concepts),
             "timm": setting,
