@@ -8,6 +8,7 @@ from shapely import box
 from tests.qupath.project import fake
 from tests.report.tissue import tissue_file
 
+from conceptseg.qupath.run import annotate_project
 from conceptseg.qupath.writer_process import ProjectProcess
 
 
@@ -16,7 +17,9 @@ def project(tmp_path, monkeypatch):
     """A project of one image with results of two concepts, in the QuPath of the tests."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))  # for the process that reads the project
     monkeypatch.setattr("conceptseg.qupath.running.running_qupaths", lambda: iter(()))
-    for module in ("report_sources", "report", "labels", "corrections"):
+    annotate_there = partial(annotate_project, backend=fake.FakeBackend)
+    monkeypatch.setattr("conceptseg.cli.annotate.annotate_project", annotate_there)
+    for module in ("annotate", "report_sources", "report", "labels", "corrections"):
         process = partial(ProjectProcess, backend=fake.FakeBackend)
         monkeypatch.setattr(f"conceptseg.cli.{module}.ProjectProcess", process)
     project = fake.make_project(tmp_path / "Study", images=1)

@@ -180,7 +180,13 @@ def test_a_served_page_writes_the_labels_and_applies_them(served, project):
     assert set(json.loads(file.read_text())["dictionaries"]) == {"other", "default-k8"}
     status, answer = post(served, "apply", {})
     assert (status, answer["failed"]) == (200, 0)
+    assert answer["message"].endswith("Images changed: 1 of 1.")
     assert [o["class"] for o in fake.objects_of(project, "1")] == ["Tumor"]  # both, joined
+    stroma = {"version": 1, "dictionaries": {"default-k8": {"concepts": {"1": {"name": "Stroma"}}}}}
+    assert post(served, "labels", stroma)[0] == 200
+    message = post(served, "apply", {})[1]["message"]
+    assert "Images changed: 0 of 1. Left as they are" in message
+    assert "different names now: 1 annotations" in message
 
 
 def test_damaged_labels_are_refused_and_nothing_is_written(served, project):

@@ -204,7 +204,7 @@ def test_a_cancelled_call_leaves_every_image_whole_and_can_be_resumed(client: Cl
     "event",
     [
         RunStarted(run="r", images=(A, B), warnings=("Look out.",)),
-        ImageStarted(image=A),
+        ImageStarted(image=A, reviewed=2),
         ImageProgress(image=B, progress=Progress(stage="encode", done=1, total=4)),
         Outcome(image=A, state="failed", message="It is torn.", segment_seconds=1.25),
         Outcome(image=B, state="done", polygons=3, replaced=2, segment_seconds=0.5, write_seconds=0.25),

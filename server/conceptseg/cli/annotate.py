@@ -233,12 +233,15 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
                 say.line(f"{entry.name}: cannot be done. {error}", event="plan", image=entry.name, error=str(error))
                 continue
             regions, replaced = len(targets), sum(len(target.replaces) for target in targets)
+            reviewed = sum(target.reviewed for target in targets)
             say.line(
-                f"{entry.name}: {regions} regions to segment, {replaced} earlier results to replace, {skipped} to skip",
+                f"{entry.name}: {regions} regions to segment, {replaced} earlier results to replace "
+                f"({reviewed} of them reviewed by a person), {skipped} to skip",
                 event="plan",
                 image=entry.name,
                 regions=regions,
                 replace=replaced,
+                reviewed=reviewed,
                 skip=skipped,
             )
     return 1 if failed else 0

@@ -148,7 +148,13 @@ def _applying(project: Path, patterns: Sequence[str]) -> Action:
         changes = [item.change for item in done if item.change]
         failed = [f"{item.entry.name}: {item.message}" for item in done if not item.change]
         renamed, joined = sum(change.renamed for change in changes), sum(change.joined for change in changes)
-        text = f"{renamed} annotations renamed, {joined} joined to neighbours, in {len(changes)} images."
-        return {"message": " ".join([text, *failed]), "failed": len(failed)}
+        images = f"{sum(bool(change.changes) for change in changes)} of {len(done)}"
+        said = [f"{renamed} annotations renamed, {joined} joined to neighbours. Images changed: {images}."]
+        if ambiguous := sum(change.ambiguous for change in changes):
+            said.append(
+                f"Left as they are, since they were joined from concepts that have different names now: {ambiguous} "
+                "annotations. Annotate again to separate them."
+            )
+        return {"message": " ".join([*said, *failed]), "failed": len(failed)}
 
     return apply

@@ -99,8 +99,14 @@ class RunReport:
                 self.line(f"{event.moved} slides are now looked for elsewhere.", event="rebased", images=event.moved)
             for warning in event.warnings:
                 self.warning(warning)
-        elif isinstance(event, ImageStarted) and self._as_json:
-            self.line("", event="started", **_named(event.image))
+        elif isinstance(event, ImageStarted):
+            if event.reviewed:
+                self.warning(
+                    f"{event.image.name}: results that a person reviewed and that will be replaced: {event.reviewed}. "
+                    "To keep them: --rerun skip or add. The image as it was stays in .conceptseg/backup."
+                )
+            if self._as_json:
+                self.line("", event="started", **_named(event.image), reviewed=event.reviewed)
         elif isinstance(event, Outcome) and self._as_json:
             self.line("", event="finished", **_facts(event))
         elif isinstance(event, Outcome) and event.state == "failed":

@@ -127,9 +127,15 @@ class RunStarted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageStarted:
-    """Work on an image begins, again if whoever segmented it was lost."""
+    """Work on an image begins, again if whoever segmented it was lost.
+
+    Attributes:
+        image: The image.
+        reviewed: Earlier results that a person reassigned, accepted or rejected, and that will be replaced.
+    """
 
     image: Image
+    reviewed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

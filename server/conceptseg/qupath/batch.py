@@ -90,7 +90,7 @@ def annotate(
         def progress(step: Progress) -> None:
             inbox.put(ImageProgress(image=image, progress=step))
 
-        tell(ImageStarted(image=image))
+        tell(ImageStarted(image=image, reviewed=sum(target.reviewed for target in work.task.targets)))
         future = engine.submit(work.task, progress=progress)
         working[future] = work
         future.add_done_callback(inbox.put)

@@ -301,7 +301,8 @@ def run_event_to_proto(event: RunEvent) -> project_pb2.AnnotateProjectEvent:
         return project_pb2.AnnotateProjectEvent(started=started)
     image = _image_to_proto(event.image)
     if isinstance(event, ImageStarted):
-        return project_pb2.AnnotateProjectEvent(image_started=project_pb2.ImageStarted(image=image))
+        begun = project_pb2.ImageStarted(image=image, reviewed_count=event.reviewed)
+        return project_pb2.AnnotateProjectEvent(image_started=begun)
     if isinstance(event, ImageProgress):
         step = common_pb2.Progress(stage=event.progress.stage, done=event.progress.done, total=event.progress.total)
         return project_pb2.AnnotateProjectEvent(image_progress=project_pb2.ImageProgress(image=image, progress=step))
@@ -327,7 +328,8 @@ def run_event_from_proto(message: project_pb2.AnnotateProjectEvent) -> RunEvent 
             warnings=tuple(started.warnings),
         )
     if message.HasField("image_started"):
-        return ImageStarted(image=_image_from_proto(message.image_started.image))
+        begun = message.image_started
+        return ImageStarted(image=_image_from_proto(begun.image), reviewed=begun.reviewed_count)
     if message.HasField("image_progress"):
         step = message.image_progress.progress
         return ImageProgress(

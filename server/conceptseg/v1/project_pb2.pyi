@@ -199,6 +199,9 @@ class ImageStarted(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     IMAGE_FIELD_NUMBER: _builtins.int
+    REVIEWED_COUNT_FIELD_NUMBER: _builtins.int
+    reviewed_count: _builtins.int
+    """Earlier results that a person reassigned, accepted or rejected, and that will be replaced."""
     @_builtins.property
     def image(self) -> Global___ProjectImage:
         """The image."""
@@ -207,10 +210,11 @@ class ImageStarted(_message.Message):
         self,
         *,
         image: Global___ProjectImage | None = ...,
+        reviewed_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "reviewed_count", b"reviewed_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

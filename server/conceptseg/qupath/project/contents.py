@@ -57,6 +57,11 @@ class Result:
         return counted_as(self.found, self.reassigned)
 
     @property
+    def is_reviewed(self) -> bool:
+        """A person gave it another concept, accepted it or rejected it."""
+        return self.reassigned is not None or self.review is not None
+
+    @property
     def metadata(self) -> dict[str, str]:
         """What it says about itself in QuPath."""
         said = {RUN: self.run, DICTIONARY: self.dictionary, CONCEPT: ",".join(map(str, self.found))}

@@ -15,10 +15,12 @@ class Target:
     Attributes:
         area: The annotation to stay inside; None for the whole image.
         replaces: Ids of earlier results that go when the new ones come.
+        reviewed: How many of those a person reviewed.
     """
 
     area: Area | None
     replaces: frozenset[str] = frozenset()
+    reviewed: int = 0
 
     @property
     def parent(self) -> str | None:
@@ -46,9 +48,12 @@ def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun)
     skipped = 0
     for area in areas:
         parent = area.identifier if area else None
-        earlier = frozenset(result.identifier for result in contents.results if result.parent == parent)
+        earlier = [result for result in contents.results if result.parent == parent]
         if earlier and rerun == "skip":
             skipped += 1
-        else:
-            targets.append(Target(area=area, replaces=earlier if rerun == "replace" else frozenset()))
+            continue
+        replaced = earlier if rerun == "replace" else []
+        identifiers = frozenset(result.identifier for result in replaced)
+        reviewed = sum(result.is_reviewed for result in replaced)
+        targets.append(Target(area=area, replaces=identifiers, reviewed=reviewed))
     return tuple(targets), skipped

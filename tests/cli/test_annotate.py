@@ -1,0 +1,55 @@
+"""``conceptseg annotate`` as a user runs it, in a QuPath of our own making."""
+
+import json
+
+import pytest
+from tests.qupath.project import fake
+
+from conceptseg.cli.main import main
+
+
+@pytest.fixture
+def reviewed(project):
+    """The project, in which a person gave the first of its two results another concept and accepted that."""
+    file = project.parent / "data" / "1" / "data.qpdata"
+    content = json.loads(file.read_text())
+    content["objects"][0] |= {"reassigned": 1, "review": "accepted"}
+    file.write_text(json.dumps(content))
+    return project
+
+
+def annotate(project, *options, capsys):
+    """Exit code, events, and what stands on standard error."""
+    code = main(["annotate", str(project), "--k", "8", "--pixel-size-um", "0.5", "--device", "cpu", "--json", *options])
+    printed = capsys.readouterr()
+    return code, [json.loads(line) for line in printed.out.splitlines()], printed.err
+
+
+def named(events, name):
+    return [event for event in events if event["event"] == name]
+
+
+def test_what_a_person_reviewed_is_counted_before_it_is_replaced(reviewed, capsys):
+    code, events, err = annotate(reviewed, capsys=capsys)
+    assert code == 0
+    assert [(event["image"], event["reviewed"]) for event in named(events, "started")] == [("slide-1.png", 1)]
+    assert "slide-1.png: results that a person reviewed and that will be replaced: 1." in err
+    assert "--rerun" in err
+    assert [event["event"] for event in events] == ["warning", "started", "finished", "summary"]
+    assert not [o for o in fake.objects_of(reviewed, "1") if o["review"]]
+
+
+@pytest.mark.parametrize("rerun", ["add", "skip"])
+def test_what_is_kept_is_no_reason_to_warn(reviewed, capsys, rerun):
+    code, events, err = annotate(reviewed, "--rerun", rerun, capsys=capsys)
+    assert (code, err) == (0, "")
+    assert not named(events, "warning")
+    assert [o["review"] for o in fake.objects_of(reviewed, "1") if o.get("review")] == ["accepted"]
+
+
+def test_a_dry_run_counts_it_and_writes_nothing(reviewed, capsys):
+    before = fake.files_of(reviewed)
+    code, events, _ = annotate(reviewed, "--dry-run", capsys=capsys)
+    assert code == 0
+    assert [(event["replace"], event["reviewed"]) for event in named(events, "plan")] == [(2, 1)]
+    assert fake.files_of(reviewed) == before
