@@ -131,6 +131,7 @@ def segment(
     seconds["factorize"] = activation.factorize_seconds
     with stage("polygons"):
         outlines = join_outlines(parts, plan)
+        del sheets, parts  # on a whole slide every copy of the polygons counts
         index, placed = place_polygons(outlines.polygons, grid=grid, clip=clip)
     with stage("measure"):
         polygons = _measured(placed, index, outlines, grid=grid)
