@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import tifffile
-import timm
 import torch
-from common import result, time_in_turn, tissue
+from common import result, tissue
 
-from conceptseg.encoders.features import LayerFeatures
+from conceptseg.bench.line import medians, time_in_turn
+from conceptseg.bench.process import measured_apart
+from conceptseg.bench.throughput import best_bare_forward
 from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import get_spec
 from conceptseg.factorization.library import find_dictionary
@@ -72,12 +71,12 @@ def _against_encoder() -> dict[str, Any]:
                 write_geojson(output, found)
                 stages.append(dict(found.seconds))
 
-        bare, setting = _best_bare_forward(pixels)
-        mine, theirs = (statistics.median(seconds) for seconds in time_in_turn([ours, bare], runs=RUNS))
+        bare, bare_px, setting = best_bare_forward(encoder, pixels)
+        mine, theirs = medians(time_in_turn([ours, bare], runs=RUNS))
     return result(
         "segment_vs_encoder",
         ours=SIDE * SIDE / mine / 1e6,
-        baseline=SIDE * SIDE / theirs / 1e6,
+        baseline=bare_px / theirs / 1e6,
         unit="Mpx/s",
         better="higher",
         bare_encoder=f"timm's own model up to the same layer, {setting}",
@@ -86,36 +85,6 @@ def _against_encoder() -> dict[str, Any]:
         runs=RUNS,
         median_stage_seconds={name: statistics.median(run[name] for run in stages) for name in stages[0]},
     )
-
-
-def _best_bare_forward(pixels: np.ndarray) -> tuple[Any, str]:
-    """A function that runs the unmodified encoder over all pixels once, at the setting that is fastest here."""
-    spec = get_spec("default")
-    images = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
-    models = {
-        memory_format: LayerFeatures(timm.create_model(spec.architecture, pretrained=False).eval(), layer=spec.layer)
-        .eval()
-        .to(memory_format=memory_format)
-        for memory_format in (torch.channels_last, torch.contiguous_format)
-    }
-
-    def forward(memory_format: torch.memory_format, tile: int, batch: int, side: int) -> None:
-        tiles = images[:, :, :side, :side].unfold(2, tile, tile).unfold(3, tile, tile)
-        tiles = tiles.permute(0, 2, 3, 1, 4, 5).reshape(-1, 3, tile, tile)
-        with torch.inference_mode():
-            for few in tiles.split(batch):
-                models[memory_format](few.contiguous(memory_format=memory_format))
-
-    settings = [
-        (memory_format, tile, batch)
-        for memory_format in models
-        for tile, batch in ((256, 1), (256, 2), (256, 4), (256, 8), (256, 32), (512, 1), (512, 2), (1024, 1))
-    ]
-    times = time_in_turn([lambda one=one: forward(*one, side=1024) for one in settings], runs=3)
-    _, best = min((min(seconds), index) for index, seconds in enumerate(times))
-    memory_format, tile, batch = settings[best]
-    name = f"{str(memory_format).removeprefix('torch.')}, batch {batch} of {tile} px"
-    return lambda: forward(*settings[best], side=pixels.shape[0]), name
 
 
 def _seams(name: str) -> dict[str, Any]:
@@ -149,24 +118,6 @@ def _seams(name: str) -> dict[str, Any]:
     )
 
 
-_PEAK = """
-import re, sys
-from pathlib import Path
-sys.path.insert(0, sys.argv[3])
-from conceptseg.encoders.load import load_encoder
-from conceptseg.factorization.library import find_dictionary
-from conceptseg.imaging.reader import open_image
-from conceptseg.imaging.source import open_region
-from conceptseg.pipeline.segment import segment
-encoder = load_encoder("default", device="cpu")
-dictionary = find_dictionary(encoder="default", name=None, k=16)
-with open_image(sys.argv[1]) as reader:
-    segment(open_region(reader, region=None, pixel_size_um=0.5), encoder=encoder, dictionary=dictionary)
-# Not ru_maxrss: that starts at the size of the process that forked this one.
-print(int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024)
-"""
-
-
 def _peak_memory() -> dict[str, Any]:
     """Peak resident memory of a process that segments 2k², 4k², 8k² px; growth per output pixel."""
     peaks = {}
@@ -174,8 +125,8 @@ def _peak_memory() -> dict[str, Any]:
         for side in (2048, 4096, 8192):
             slide = Path(folder) / f"{side}.tif"
             write_slide(slide, tissue(side, side)[0])
-            run = [sys.executable, "-c", _PEAK, str(slide), str(side), str(Path(__file__).parent)]
-            peaks[side] = float(subprocess.run(run, check=True, capture_output=True, text=True).stdout)
+            apart = measured_apart("conceptseg.bench.one_slide", slide, "default", "cpu", 16)
+            peaks[side] = 1024 * apart["peak_gib"]
     growth = (peaks[8192] - peaks[4096]) * 2**20 / (8192**2 - 4096**2)
     spec = get_spec("default")
     features = spec.channels / spec.stride_px**2 * 4

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from conceptseg.bench.line import Better, Line, medians, time_in_turn
 from conceptseg.imaging.reader import open_image
 
 SHARED = Path(os.environ.get("CONCEPTSEG_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -38,35 +37,12 @@ def tissue(height: int, width: int) -> tuple[np.ndarray, str]:
 
 def side_by_side(ours: Callable[[], Any], baseline: Callable[[], Any], *, runs: int = 5) -> tuple[float, float]:
     """Median seconds of both, run in turn; each once before, uncounted (compilation, caches)."""
-    pairs = time_in_turn([ours, baseline], runs=runs)
-    return statistics.median(pairs[0]), statistics.median(pairs[1])
-
-
-def time_in_turn(calls: Sequence[Callable[[], Any]], *, runs: int, warm_up: bool = True) -> list[list[float]]:
-    """Seconds of every call, (len(calls), runs), run in turn."""
-    if warm_up:
-        for call in calls:
-            call()
-    seconds: list[list[float]] = [[] for _ in calls]
-    for _ in range(runs):
-        for index, call in enumerate(calls):
-            started = time.perf_counter()
-            call()
-            seconds[index].append(time.perf_counter() - started)
-    return seconds
+    mine, theirs = medians(time_in_turn([ours, baseline], runs=runs))
+    return mine, theirs
 
 
 def result(
-    name: str, *, ours: float, baseline: float, unit: str = "s", better: str = "lower", **detail: Any
+    name: str, *, ours: float, baseline: float, unit: str = "s", better: Better = "lower", **detail: Any
 ) -> dict[str, Any]:
-    """One line of the bench: ``ratio`` is ours against the baseline, larger is better."""
-    ratio = baseline / ours if better == "lower" else ours / baseline
-    return {
-        "name": name,
-        "ours": ours,
-        "baseline": baseline,
-        "ratio": ratio,
-        "unit": unit,
-        "better": better,
-        "detail": detail,
-    }
+    """One line of the bench, see `Line`."""
+    return Line(name=name, ours=ours, baseline=baseline, unit=unit, better=better, detail=detail).as_json()

@@ -178,7 +178,7 @@ def killing():
             os.kill(os.getpid(), signal.SIGKILL)
     yield report
 
-sys.modules["conceptseg.cli.concepts.fit"].progress_bar = killing
+sys.modules["conceptseg.cli.concepts.tokens"].progress_bar = killing
 main(sys.argv[1:])
 """
 

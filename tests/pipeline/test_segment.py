@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import shapely
 
-from conceptseg.domain.errors import CancelledByCallerError, DictionaryError, InvalidRequestError
+from conceptseg.domain.errors import CancelledByCallerError, DictionaryError, InvalidRequestError, OutputError
 from conceptseg.domain.region import Region
 from conceptseg.encoders.load import load_encoder
 from conceptseg.factorization.learn import reference_projection
@@ -269,4 +269,18 @@ class TestARegionOfManySheets:
 
         monkeypatch.setattr(sheets.LabelCanvas, "put", full)
         with pytest.raises(OSError, match="No space"):
+            segment(region_of(colon), encoder=encoder, dictionary=dictionary)
+
+    def test_a_full_disk_is_told_in_a_sentence(self, small_sheets, monkeypatch, region_of, colon, encoder, dictionary):
+        import errno
+        import io
+
+        from conceptseg.pipeline import sheets
+
+        class FullDisk(io.BytesIO):
+            def write(self, _):
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(sheets.tempfile, "TemporaryFile", lambda **_: FullDisk())
+        with pytest.raises(OutputError, match=r"No space left on device.*TMPDIR"):
             segment(region_of(colon), encoder=encoder, dictionary=dictionary)

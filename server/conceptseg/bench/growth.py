@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from conceptseg.bench.process import measured_apart
 from conceptseg.bench.slides import synthetic_slide
-from conceptseg.domain.errors import ConceptSegError
 from conceptseg.imaging.levels import Rgb
 
 
@@ -47,11 +44,7 @@ def grow(
         with tempfile.TemporaryDirectory(prefix="conceptseg-bench-") as folder:
             slide = Path(folder) / "slide.tif"
             synthetic_slide(slide, texture, side_px=side, tissue_share=share)
-            command = [sys.executable, "-m", "conceptseg.bench.one_slide", str(slide), encoder, device, str(k)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - our own module
-            if done.returncode:
-                raise ConceptSegError(f"The slide of {side} px failed: {done.stderr.strip()[-2000:]}")
-            yield SlideRun(side_px=side, **json.loads(done.stdout.splitlines()[-1]))
+            yield SlideRun(side_px=side, **measured_apart("conceptseg.bench.one_slide", slide, encoder, device, k))
 
 
 def as_json(runs: Sequence[SlideRun]) -> list[dict[str, float]]:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import psutil
-
+from conceptseg.bench.process import peak_gib
 from conceptseg.encoders.load import load_encoder
 from conceptseg.factorization.library import find_dictionary
 from conceptseg.imaging.array_reader import ArrayReader
@@ -36,20 +34,9 @@ def main(path: Path, *, encoder_name: str, device: str, k: int) -> dict[str, flo
     return {
         "tissue_mm2": sum(concept.area_um2 for concept in found.concepts) / 1e6,
         "seconds": seconds,
-        "peak_gib": peak_bytes() / 2**30,
+        "peak_gib": peak_gib(),
         "polygons": len(found.polygons),
     }
-
-
-def peak_bytes() -> int:
-    """Peak resident memory of this process."""
-    status = Path("/proc/self/status")
-    if status.exists():  # not ru_maxrss, which starts at the size of the process that forked this one
-        peak = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
-        assert peak is not None
-        return int(peak[1]) * 1024
-    memory = psutil.Process().memory_info()
-    return int(getattr(memory, "peak_wset", memory.rss))  # Windows has a peak; elsewhere what it is now
 
 
 if __name__ == "__main__":

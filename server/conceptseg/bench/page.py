@@ -8,6 +8,7 @@ from typing import Any
 
 from conceptseg.bench.growth import SlideRun
 from conceptseg.bench.line import Line
+from conceptseg.domain.files import replacing
 
 
 def markdown(machine: Mapping[str, Any], lines: Sequence[Line], runs: Sequence[SlideRun]) -> str:
@@ -51,7 +52,8 @@ def plot(path: Path, runs: Sequence[SlideRun], *, title: str) -> None:
             values = run.seconds if axes is time_axes else run.peak_gib
             axes.annotate(f"{run.side_px // 1000}k²", (run.tissue_mm2, values), (4, -10), textcoords="offset points")
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
 
 
 def _short(value: object) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 
@@ -12,7 +11,7 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from conceptseg.bench.one_slide import peak_bytes
+from conceptseg.bench.process import measured_apart, peak_gib
 from conceptseg.geometry.coverage import polygonize
 from conceptseg.geometry.join import join_sheets
 
@@ -22,10 +21,7 @@ _FEATURE_PX = 64
 
 def large_map(*, side_px: int, n_classes: int) -> dict[str, float | bool]:
     """`polygonize_large` in a process of its own."""
-    command = [sys.executable, "-m", "conceptseg.bench.polygons", str(side_px), str(n_classes)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603 - our own module
-    measured: dict[str, float | bool] = json.loads(done.stdout.splitlines()[-1])
-    return measured
+    return measured_apart("conceptseg.bench.polygons", side_px, n_classes)
 
 
 def polygonize_large(*, side_px: int, n_classes: int) -> dict[str, float | bool]:
@@ -48,7 +44,7 @@ def polygonize_large(*, side_px: int, n_classes: int) -> dict[str, float | bool]
             values.append(coverage.labels.astype(np.int64))
     joined, _ = join_sheets(np.concatenate(polygons), np.concatenate(values), columns=lines, rows=lines)
     seconds = time.perf_counter() - started
-    peak = peak_bytes() / 2**30
+    peak = peak_gib()
     return {
         "side_px": side_px,
         "classes": n_classes,

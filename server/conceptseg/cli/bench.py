@@ -7,7 +7,6 @@ import os
 import platform
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import click
@@ -116,8 +115,10 @@ def bench(
             write()
             click.echo(f"{run.side_px}² px: {run.seconds:.1f} s, {run.seconds_per_mm2:.3f} s/mm², "
                        f"{run.peak_gib:.2f} GiB, {run.polygons} polygons, {run.tissue_mm2:.1f} mm²")  # fmt: skip
-        with suppress(ImportError):
+        try:
             plot(output / "growth.png", runs, title=f"{encoder} on {machine['device']}, {machine['cores']} cores")
+        except ImportError:
+            click.echo("No plot: it needs matplotlib (pip install 'conceptseg[bench]').", err=True)
     click.echo(f"Wrote {output / 'bench.md'}")
     return 0
 

@@ -46,6 +46,15 @@ class ActivationMap:
         return replace(self, concept=relabel.astype(np.uint16)[self.concept], n_concepts=n_concepts)
 
 
+def entries_of(
+    activations: NDArray[np.float32],
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.float32]]:
+    """Entries per token, their concepts and their values, of dense activations (n_tokens, n_concepts)."""
+    token, concept = np.nonzero(activations)
+    count = np.bincount(token, minlength=len(activations))
+    return count, concept.astype(np.uint16), activations[token, concept]
+
+
 @dataclass(frozen=True, eq=False)
 class _Part:
     """Tokens that came together: their places, and their entries one token after the other."""
@@ -66,14 +75,7 @@ class ActivationMapBuilder:
 
     def add(self, activations: NDArray[np.float32], *, rows: NDArray[np.intp], columns: NDArray[np.intp]) -> None:
         """Set the tokens at (rows[i], columns[i]) to ``activations[i]``, (n_tokens, n_concepts)."""
-        token, concept = np.nonzero(activations)
-        self.add_entries(
-            np.bincount(token, minlength=len(activations)),
-            concept.astype(np.uint16),
-            activations[token, concept],
-            rows=rows,
-            columns=columns,
-        )
+        self.add_entries(*entries_of(activations), rows=rows, columns=columns)
 
     def add_entries(
         self,

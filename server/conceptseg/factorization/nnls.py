@@ -6,6 +6,8 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -15,13 +17,10 @@ from torch import Tensor
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.factorization._nnls_batched import solve_batched
 from conceptseg.factorization._nnls_kernel import allocate, solve_rows
+from conceptseg.factorization.activations import entries_of
 
-try:
+if TYPE_CHECKING:
     from conceptseg.factorization._nnls_triton import TokenSolver
-except ImportError:  # torch brings Triton along on Linux only
-    _HAS_TRITON = False
-else:
-    _HAS_TRITON = True
 
 _ROWS_PER_TASK = 1024
 _STEPS_PER_CONCEPT = 10
@@ -113,12 +112,12 @@ class NonNegativeProjector:
         energy = float(np.einsum("ij,ij->", wide, wide))
         _require_finite(energy)
         activations, explained = self._solve_on_cpu(correlations)
-        token, concept = np.nonzero(activations)
+        count, concept, value = entries_of(activations)
         return Projection(
             n_concepts=len(self._concepts),
-            count=np.bincount(token, minlength=len(tokens)),
-            concept=concept.astype(np.uint16),
-            value=activations[token, concept],
+            count=count,
+            concept=concept,
+            value=value,
             residual=max(0.0, energy - float(explained.sum())),
             energy=energy,
         )
@@ -154,8 +153,8 @@ class NonNegativeProjector:
         correlations = wide @ self._device.concepts.T
         energy = torch.linalg.vector_norm(wide).square()
         solver = None
-        if _HAS_TRITON:
-            solver = TokenSolver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
+        if (token_solver := _token_solver()) is not None:
+            solver = token_solver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
             solver.solve(torch.arange(len(tokens), device=tokens.device), places=_PLACES[0])
         started = torch.cuda.Event()  # type: ignore[no-untyped-call]
         started.record()
@@ -195,6 +194,16 @@ class NonNegativeProjector:
             residual=max(0.0, whole - float(explained.sum())),
             energy=whole,
         )
+
+
+@cache
+def _token_solver() -> type[TokenSolver] | None:
+    """The Triton solver, imported where it is used: it takes longer to load than most commands have to do."""
+    try:
+        from conceptseg.factorization._nnls_triton import TokenSolver
+    except ImportError:  # torch brings Triton along on Linux only
+        return None
+    return TokenSolver
 
 
 def _require_finite(energy: float) -> None:

@@ -74,59 +74,52 @@ def segment(
     @contextmanager
     def stage(name: str) -> Iterator[None]:
         stop_if(cancelled)
-        if name != "encode":
-            progress(Progress(stage=name, done=0, total=1))
+        progress(Progress(stage=name, done=0, total=1))
         started = time.perf_counter()
         yield
         seconds[name] = time.perf_counter() - started
-        if name != "encode":
-            progress(Progress(stage=name, done=1, total=1))
+        progress(Progress(stage=name, done=1, total=1))
 
+    stop_if(cancelled)
     grid, stride = source.grid, encoder.spec.stride_px
     plan = SheetPlan(grid, stride_px=stride)
-    with stage("encode"):
-        activation = Activation(
-            source,
-            encoder=encoder,
-            dictionary=dictionary,
-            settings=settings,
-            progress=progress,
-            cancelled=cancelled,
-        )
-        canvas = LabelCanvas(grid, n_concepts=len(activation.concepts))
-        workers = _sheet_workers(encoder.device)
-        with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
-            sheets: list[Future[Outlines]] = []
-            try:
-                for (first_row, _), row, strip in zip(
-                    plan.bands, plan.rows, activation.strips(plan.bands), strict=True
-                ):
-                    for sheet in row:
-                        outline = partial(
-                            outline_sheet,
-                            strip,
-                            first_row=first_row,
-                            sheet=sheet,
-                            plan=plan,
-                            grid=grid,
-                            tissue=None if settings.whole_region else activation.tissue,
-                            relabel=activation.relabel,
-                            n_concepts=len(activation.concepts),
-                            settings=settings,
-                            stride_px=stride,
-                            clip=clip,
-                            canvas=canvas,
-                        )
-                        sheets.append(pool.submit(outline))
-                    # Strips wait in memory for their sheets: not more of them than there are at work, and one row.
-                    for future in sheets[: -len(row) - workers]:
-                        future.result()
-                    stop_if(cancelled)
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
-            with stage("label"):
-                parts = [future.result() for future in sheets]
+    activation = Activation(
+        source,
+        encoder=encoder,
+        dictionary=dictionary,
+        settings=settings,
+        progress=progress,
+        cancelled=cancelled,
+    )
+    n_concepts = len(activation.concepts)
+    canvas = LabelCanvas(grid, n_concepts=n_concepts)
+    outline = partial(
+        outline_sheet,
+        plan=plan,
+        grid=grid,
+        tissue=None if settings.whole_region else activation.tissue,
+        relabel=activation.relabel,
+        n_concepts=n_concepts,
+        settings=settings,
+        stride_px=stride,
+        clip=clip,
+        canvas=canvas,
+    )
+    workers = _sheet_workers(encoder.device)
+    with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
+        sheets: list[Future[Outlines]] = []
+        try:
+            for (first_row, _), row, strip in zip(plan.bands, plan.rows, activation.strips(plan.bands), strict=True):
+                sheets += [pool.submit(outline, strip, first_row=first_row, sheet=sheet) for sheet in row]
+                # Strips wait in memory for their sheets: not more of them than there are at work, and one row.
+                for future in sheets[: -len(row) - workers]:
+                    future.result()
+                stop_if(cancelled)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+        with stage("label"):
+            parts = [future.result() for future in sheets]
     seconds["encode"] = activation.encode_seconds
     seconds["factorize"] = activation.factorize_seconds
     with stage("polygons"):
@@ -135,7 +128,6 @@ def segment(
         index, placed = place_polygons(outlines.polygons, grid=grid, clip=clip)
     with stage("measure"):
         polygons = _measured(placed, index, outlines, grid=grid)
-        n_concepts = len(activation.concepts)
         classes = _classes(dictionary, n_concepts)
         summaries = _summaries(polygons, classes, outlines)
     return SegmentationResult(

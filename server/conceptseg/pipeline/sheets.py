@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +14,7 @@ import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
+from conceptseg.domain.errors import OutputError
 from conceptseg.domain.labels import Labels, label_dtype
 from conceptseg.domain.region import PixelGrid
 from conceptseg.factorization.activations import ActivationMap
@@ -21,6 +23,7 @@ from conceptseg.geometry.coverage import polygonize
 from conceptseg.geometry.join import join_sheets
 from conceptseg.geometry.place import rasterize
 from conceptseg.geometry.sieve import remove_small
+from conceptseg.imaging.tiles import Tile
 from conceptseg.imaging.tissue import BlockMask
 from conceptseg.pipeline.settings import SegmentSettings
 
@@ -31,23 +34,6 @@ smallest area that is kept."""
 
 _IN_MEMORY_PX = 1 << 28
 """Label maps with more pixels are kept in a temporary file."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Sheet:
-    """A part of the grid that is labelled and outlined at once, in output px.
-
-    Attributes:
-        x: Left edge.
-        y: Top edge.
-        width: Px per row.
-        height: Px per column.
-    """
-
-    x: int
-    y: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -87,7 +73,7 @@ class SheetPlan:
         self.lines = list(range(side, grid.height, side))
         lefts, tops = [0, *self.columns], [0, *self.lines]
         self.rows = [
-            [Sheet(x=x, y=y, width=min(side, grid.width - x), height=min(side, grid.height - y)) for x in lefts]
+            [Tile(x=x, y=y, width=min(side, grid.width - x), height=min(side, grid.height - y)) for x in lefts]
             for y in tops
         ]
         # One row more: the tissue of the last px depends on the next block.
@@ -97,14 +83,15 @@ class SheetPlan:
             for y in tops
         ]
 
-    def with_margin(self, sheet: Sheet) -> Sheet:
+    def with_margin(self, sheet: Tile) -> Tile:
         """The sheet and what is labelled around it."""
-        left, top = max(0, sheet.x - self._margin), max(0, sheet.y - self._margin)
-        return Sheet(
+        outer = sheet.grown(self._margin)
+        left, top = max(0, outer.x), max(0, outer.y)
+        return Tile(
             x=left,
             y=top,
-            width=min(self._grid.width, sheet.x + sheet.width + self._margin) - left,
-            height=min(self._grid.height, sheet.y + sheet.height + self._margin) - top,
+            width=min(self._grid.width, outer.x + outer.width) - left,
+            height=min(self._grid.height, outer.y + outer.height) - top,
         )
 
 
@@ -118,17 +105,22 @@ class LabelCanvas:
             self._array = np.zeros(self._shape, self._dtype)
             return
         self._lock = threading.Lock()
-        self._file = tempfile.TemporaryFile(prefix="conceptseg-labels-")  # noqa: SIM115 - lives as long as the map
-        weakref.finalize(self, self._file.close)  # an array of its pixels has a handle of its own
-        self._file.truncate(grid.height * grid.width * self._dtype.itemsize)
+        with _on_disk():
+            self._file = tempfile.TemporaryFile(prefix="conceptseg-labels-")  # noqa: SIM115 - lives as long as the map
+            weakref.finalize(self, self._file.close)  # an array of its pixels has a handle of its own
+            self._file.truncate(grid.height * grid.width * self._dtype.itemsize)
 
-    def put(self, labels: Labels, sheet: Sheet) -> None:
-        """Store the labels (height, width) of a sheet."""
+    def put(self, labels: Labels, sheet: Tile) -> None:
+        """Store the labels (height, width) of a sheet.
+
+        Raises:
+            OutputError: the disk is full.
+        """
         if self._array is not None:
             self._array[sheet.y : sheet.y + sheet.height, sheet.x : sheet.x + sheet.width] = labels
             return
         # Written, not mapped: on a full disk that is an error and not the end of the process.
-        with self._lock:
+        with self._lock, _on_disk():
             for row in np.flatnonzero(labels.any(axis=1)):
                 self._file.seek(((sheet.y + int(row)) * self._shape[1] + sheet.x) * self._dtype.itemsize)
                 self._file.write(labels[row].tobytes())
@@ -137,15 +129,27 @@ class LabelCanvas:
         """The whole map (grid.height, grid.width); of a large one only those parts are in memory that are looked at."""
         if self._array is not None:
             return self._array
-        self._file.flush()
+        with _on_disk():
+            self._file.flush()
         return np.memmap(self._file, self._dtype, mode="r", shape=self._shape)
+
+
+@contextmanager
+def _on_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"The label map of a large region does not fit {tempfile.gettempdir()}: {error.strerror or error}. Free "
+            "some space there, or let TMPDIR name a folder with more."
+        ) from error
 
 
 def outline_sheet(
     activations: ActivationMap,
     *,
     first_row: int,
-    sheet: Sheet,
+    sheet: Tile,
     plan: SheetPlan,
     grid: PixelGrid,
     tissue: BlockMask | None,

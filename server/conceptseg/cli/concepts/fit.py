@@ -14,7 +14,6 @@ from conceptseg.cli.concepts.tokens import TokenOptions, token_options
 from conceptseg.cli.options import encoder_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.encoders.load import load_encoder
 from conceptseg.pipeline.fit import fit_tokens
 from conceptseg.pipeline.recipe import ALGORITHMS, Algorithm, Recipe
 
@@ -60,13 +59,7 @@ def fit(
     if hierarchical and len(wanted) < 2:
         raise InvalidRequestError("--hierarchical needs several --k, for example --k 8 --k 16 --k 32.")
     recipe = Recipe(algorithm=algorithm, spherical=spherical, hierarchical=hierarchical)
-    images = tokens.images()
-    loaded = load_encoder(encoder, device=device, weights=weights)
-    with progress_bar() as progress:
-        collected = tokens.collect(
-            images, encoder=loaded, weights=weights, pixel_size_um=pixel_size_um, progress=progress
-        )
-    tokens.tell(collected)
+    loaded, collected = tokens.collect(encoder=encoder, weights=weights, device=device, pixel_size_um=pixel_size_um)
     with progress_bar() as progress:
         made = fit_tokens(
             collected.tokens,

@@ -13,7 +13,6 @@ from rich.table import Table
 from conceptseg.cli.concepts.tokens import TokenOptions, token_options
 from conceptseg.cli.options import encoder_options
 from conceptseg.cli.progress import progress_bar
-from conceptseg.encoders.load import load_encoder
 from conceptseg.pipeline.suggest_k import CANDIDATES, REPEATS, suggest_k
 
 
@@ -41,13 +40,7 @@ def suggest_k_(
     what a cloud without groups reaches is subtracted. Of those k that do as well as the best, the one that explains
     tokens it has not seen best is suggested. With --work, `concepts fit` can use the same tokens.
     """
-    images = tokens.images()
-    loaded = load_encoder(encoder, device=device, weights=weights)
-    with progress_bar() as progress:
-        collected = tokens.collect(
-            images, encoder=loaded, weights=weights, pixel_size_um=pixel_size_um, progress=progress
-        )
-    tokens.tell(collected)
+    _, collected = tokens.collect(encoder=encoder, weights=weights, device=device, pixel_size_um=pixel_size_um)
     with progress_bar() as progress:
         found = suggest_k(
             collected.tokens, counts=collected.counts, ks=ks, repeats=repeats, seed=tokens.seed, progress=progress

@@ -10,10 +10,11 @@ from typing import Any, TypeVar
 
 import click
 
-from conceptseg.cli.image_inputs import ImageInput, find_images
+from conceptseg.cli.image_inputs import find_images
 from conceptseg.cli.options import FILE
-from conceptseg.domain.progress import ReportProgress
+from conceptseg.cli.progress import progress_bar
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.encoders.load import load_encoder
 from conceptseg.pipeline.collect import Collected, collect_tokens
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE
 from conceptseg.pipeline.token_store import TokenStore
@@ -45,53 +46,54 @@ class TokenOptions:
     work: Path | None
     skip_bad: bool
 
-    def images(self) -> list[ImageInput]:
-        """The images that were meant; see `find_images`."""
-        return find_images(self.inputs, patterns=self.patterns, rebase=self.rebase)
-
     def collect(
-        self,
-        images: list[ImageInput],
-        *,
-        encoder: Encoder,
-        weights: Path | None,
-        pixel_size_um: float | None,
-        progress: ReportProgress,
-    ) -> Collected:
-        """Sample the images; see `collect_tokens`."""
-        store = None
-        if self.work is not None:
-            store = TokenStore(
-                self.work,
-                settings={
-                    "encoder": encoder.spec.identifier,
-                    "layer": encoder.spec.layer,
-                    "pixel size of the encoder in µm": repr(encoder.spec.pixel_size_um),
-                    "weights": _weights(weights),
-                    "seed": str(self.seed),
-                },
-                channels=encoder.spec.channels,
-            )
-        return collect_tokens(
-            [
-                image.to_read(encoder_pixel_size_um=encoder.spec.pixel_size_um, otherwise_um=pixel_size_um)
-                for image in images
-            ],
-            encoder=encoder,
-            seed=self.seed,
-            tokens_per_image=self.tokens_per_image,
-            max_tokens=self.max_tokens,
-            store=store,
-            skip_bad=self.skip_bad,
-            progress=progress,
-        )
+        self, *, encoder: str, weights: Path | None, device: str, pixel_size_um: float | None
+    ) -> tuple[Encoder, Collected]:
+        """Load the encoder and sample the images, and say on standard error what was used and what was not.
 
-    def tell(self, collected: Collected) -> None:
-        """Say on standard error what was used, and what was not."""
+        Args:
+            encoder: Its name.
+            weights: Its local checkpoint, or None.
+            device: Where it runs.
+            pixel_size_um: µm per full-resolution px where neither QuPath nor the file says.
+
+        Raises:
+            ConceptSegError: see `find_images`, `load_encoder`, `collect_tokens`.
+        """
+        images = find_images(self.inputs, patterns=self.patterns, rebase=self.rebase)
+        loaded = load_encoder(encoder, device=device, weights=weights)
+        expected_um = loaded.spec.pixel_size_um
+        with progress_bar() as progress:
+            collected = collect_tokens(
+                [image.to_read(encoder_pixel_size_um=expected_um, otherwise_um=pixel_size_um) for image in images],
+                encoder=loaded,
+                seed=self.seed,
+                tokens_per_image=self.tokens_per_image,
+                max_tokens=self.max_tokens,
+                store=self._store(loaded, weights),
+                skip_bad=self.skip_bad,
+                progress=progress,
+            )
         for name, reason in collected.left_out:
             click.echo(f"Left out {name}: {reason}", err=True)
         reused = f", {collected.reused} of them from {self.work}" if collected.reused else ""
         click.echo(f"{len(collected.tokens)} tokens of {len(collected.names)} images{reused}", err=True)
+        return loaded, collected
+
+    def _store(self, encoder: Encoder, weights: Path | None) -> TokenStore | None:
+        if self.work is None:
+            return None
+        return TokenStore(
+            self.work,
+            settings={
+                "encoder": encoder.spec.identifier,
+                "layer": encoder.spec.layer,
+                "pixel size of the encoder in µm": repr(encoder.spec.pixel_size_um),
+                "weights": _weights(weights),
+                "seed": str(self.seed),
+            },
+            channels=encoder.spec.channels,
+        )
 
 
 def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Command], _Command]:
