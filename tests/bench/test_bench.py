@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def test_the_command_writes_what_it_measures(texture, tmp_path, capsys):
     arguments = ["--device", "cpu", "--only", "slide", "--slide-px", "1024", "--k", "4"]
     assert main(["bench", "-o", str(tmp_path / "out"), "--texture", str(tmp_path / "tissue.png"), *arguments]) == 0
     found = json.loads((tmp_path / "out" / "bench.json").read_text())
-    [line] = found["lines"]
+    [line] = found["results"]
     assert line["name"] == "slide_vs_encoder"
     assert line["ratio"] == pytest.approx(line["ours"] / line["baseline"])
     assert line["detail"]["polygons"] > 0
@@ -56,7 +57,11 @@ def test_slides_of_growing_size_run_in_processes_of_their_own(texture, tmp_path)
     Image.fromarray(texture).save(tmp_path / "tissue.png")
     arguments = ["--device", "cpu", "--only", "growth", "--growth", "1024,2048", "--growth-share", "0.5"]
     assert main(["bench", "-o", str(tmp_path / "out"), "--texture", str(tmp_path / "tissue.png"), *arguments]) == 0
-    runs = json.loads((tmp_path / "out" / "bench.json").read_text())["growth"]
+    found = json.loads((tmp_path / "out" / "bench.json").read_text())
+    runs = found["growth"]
+    [line] = found["results"]
+    assert line["name"] == "wsi_linear"
+    assert line["ratio"] == pytest.approx(runs[0]["seconds_per_mm2"] / runs[1]["seconds_per_mm2"])
     assert [run["side_px"] for run in runs] == [1024, 2048]
     assert runs[1]["tissue_mm2"] > 2 * runs[0]["tissue_mm2"] > 0
     assert all(run["peak_gib"] > 0.2 and run["seconds"] > 0 for run in runs)
@@ -65,3 +70,42 @@ def test_slides_of_growing_size_run_in_processes_of_their_own(texture, tmp_path)
 def test_growth_with_random_weights_is_refused(tmp_path, capsys):
     assert main(["bench", "-o", str(tmp_path), "--random-weights", "--encoder", "uni"]) == 1
     assert "leave it out" in capsys.readouterr().err
+
+
+def test_the_json_goes_where_it_is_asked_for(texture, tmp_path):
+    Image.fromarray(texture).save(tmp_path / "tissue.png")
+    arguments = [
+        "--device",
+        "cpu",
+        "--only",
+        "slide",
+        "--slide-px",
+        "512",
+        "--k",
+        "4",
+        "--json",
+        str(tmp_path / "b.json"),
+    ]
+    assert main(["bench", "-o", str(tmp_path / "out"), "--texture", str(tmp_path / "tissue.png"), *arguments]) == 0
+    assert json.loads((tmp_path / "b.json").read_text())["results"]
+
+
+@pytest.mark.parametrize(
+    ("peer", "said"),
+    [
+        ("cellpose=python", "expected NAME=PYTHON with a name of lazyslide, tiatoolbox, grad-cam"),
+        ("lazyslide", "expected NAME=PYTHON"),
+        ("lazyslide=/no/such/python", "Cannot run /no/such/python"),
+        (f"lazyslide={sys.executable}", "No module named 'lazyslide'"),
+    ],
+)
+def test_a_peer_that_cannot_be_run_is_a_sentence(peer, said, texture, tmp_path, capsys):
+    Image.fromarray(texture).save(tmp_path / "tissue.png")
+    arguments = ["--device", "cpu", "--only", "peers", "--slide-px", "512", "--k", "4", "--peer", peer]
+    assert main(["bench", "-o", str(tmp_path / "out"), "--texture", str(tmp_path / "tissue.png"), *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_part_peers_needs_to_know_where_they_are(tmp_path, capsys):
+    assert main(["bench", "-o", str(tmp_path), "--only", "peers"]) == 1
+    assert "--peer" in capsys.readouterr().err

@@ -1,13 +1,15 @@
-"""Kills ``conceptseg annotate`` at random moments, resumes it, and compares with a run that nobody disturbed.
+"""Kills parts of ``conceptseg annotate`` at random moments, resumes it, and compares with a run nobody disturbed.
 
-Run by hand on a machine with QuPath: ``python tests/benchmarks/faults.py --runs 25 --json faults.json``. Every run has
-a copy of a project of real tissue in which somebody drew; what is killed (-9) is in turn the command, its writer (with
-QuPath's Java machine inside), or both. It ends with code 1 if anything was lost in any run.
+Run by hand on a machine with QuPath: ``python tests/benchmarks/faults.py --kills 25 --json faults.json``. Every target
+is killed (-9) so many times: the command, its writer (with QuPath's Java machine inside), both at once, the server that
+segments, a worker of Ray. A project of real tissue in which somebody drew is annotated, killed and resumed until it is
+done; then it is compared, and the next copy begins. It ends with code 1 if anything was lost in any of them.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
@@ -17,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -34,50 +37,63 @@ from conceptseg.qupath.writer_process import ProjectProcess
 
 IMAGES = 4
 SIDE_PX = 400
-ANNOTATE = [sys.executable, "-m", "conceptseg.cli.main", "annotate", "--pixel-size-um", "0.5", "--k", "8", "--force"]
-TARGETS = ("command", "writer", "both")
+COMMAND = [sys.executable, "-m", "conceptseg.cli.main"]
+ANNOTATE = [*COMMAND, "annotate", "--pixel-size-um", "0.5", "--k", "8", "--force", "--json"]
+OPTIONS = {
+    "command": (),
+    "writer": (),
+    "both": (),
+    "server": ("--server", "auto"),
+    "worker": ("--engine", "ray", "--jobs", "2"),
+}
+RECOVERY_SECONDS = 60
+"""A writer without its command finishes its image, then lets go of the project."""
 
 
 def main() -> None:
-    """Print a line per run and a table per target."""
+    """Print a line per project and a table of the targets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=25)
+    parser.add_argument("--kills", type=int, default=25, help="Of every target.")
+    parser.add_argument("--only", choices=OPTIONS, nargs="*", default=list(OPTIONS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if "worker" in arguments.only and importlib.util.find_spec("ray") is None:
+        parser.error("Target worker needs Ray: pip install 'conceptseg[ray]', or name the others with --only.")
     chance = random.Random(arguments.seed)
+    print(f"QuPath {find_qupath_installations()[0].version}", flush=True)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        os.environ["XDG_CONFIG_HOME"] = str(folder)  # where a server says where it is
         template = make_project(folder)
         drawn = objects(template)
         undisturbed = copied(template, folder / "undisturbed")
         process = annotate(undisturbed)
-        wait_until_it_works(undisturbed, process)
+        wait_until_it_works(process)
         started = time.perf_counter()
         assert process.wait() == 0
         seconds = time.perf_counter() - started
         expected = objects(undisturbed)
         print(f"undisturbed: {seconds:.1f} s, {sum(map(len, expected.values()))} objects", flush=True)
-        runs = []
-        for number in range(arguments.runs):
-            target, after = TARGETS[number % len(TARGETS)], chance.uniform(0, 1) * seconds
-            while True:
-                project = copied(template, folder / f"run-{number}")
-                run = {"target": target, "after_seconds": round(after, 2), **disturb(project, target, after)}
-                if run["killed_with"] != 0:
-                    break
-                shutil.rmtree(project.parent)  # it was done before: nothing was disturbed
-                after /= 2
-            run["outcome"] = compare(objects(project), expected, drawn)
-            runs.append(run)
-            print(json.dumps(run), flush=True)
-            if arguments.json:
-                arguments.json.write_text(json.dumps(runs, indent=1))
-            shutil.rmtree(project.parent)
-    table = Counter((run["target"], run["outcome"]) for run in runs)
-    for (target, outcome), count in sorted(table.items()):
-        print(f"{target:>8}  {count:3} runs  {outcome}")
-    sys.exit(any(run["outcome"] != "equal" for run in runs))
+        projects: list[dict[str, Any]] = []
+        for target in arguments.only:
+            left = arguments.kills
+            while left:
+                project = copied(template, folder / f"project-{len(projects)}")
+                moments = disturb(project, target, most=left, within=0.7 * seconds, chance=chance)
+                left -= len(moments)
+                outcome = compare(objects(project), expected, drawn)
+                projects.append({"target": target, "killed_after_seconds": moments, "outcome": outcome})
+                print(json.dumps(projects[-1]), flush=True)
+                if arguments.json:
+                    arguments.json.write_text(json.dumps(projects, indent=1))
+                shutil.rmtree(project.parent)
+    for target in arguments.only:
+        mine = [project for project in projects if project["target"] == target]
+        kills = sum(len(project["killed_after_seconds"]) for project in mine)
+        equal = sum(project["outcome"] == "equal" for project in mine)
+        print(f"{target:>8}  {kills:3} kills  {len(mine):3} projects  {equal:3} equal to the undisturbed one")
+    sys.exit(any(project["outcome"] != "equal" for project in projects))
 
 
 def make_project(folder: Path) -> Path:
@@ -101,40 +117,96 @@ def copied(project: Path, folder: Path) -> Path:
 
 
 def annotate(project: Path, *options: str) -> subprocess.Popen[bytes]:
-    """Start the command."""
-    log = project.parent.with_suffix(".log").open("ab")
-    return subprocess.Popen([*ANNOTATE, project, *options], stdout=log, stderr=log)
+    """Start the command; what it says goes to a file beside the project's folder."""
+    with project.parent.with_suffix(".log").open("wb") as log:
+        return subprocess.Popen([*ANNOTATE, project, *options], stdout=log, stderr=log, cwd=project.parent.parent)
 
 
-def wait_until_it_works(project: Path, process: subprocess.Popen[bytes]) -> None:
+def wait_until_it_works(process: subprocess.Popen[bytes]) -> None:
     """Until QuPath and the encoder are there and the first image is begun."""
-    journal = project.parent / ".conceptseg" / "annotate.jsonl"
-    while not journal.exists() and process.poll() is None:
+    log = Path(process.args[len(ANNOTATE)]).parent.with_suffix(".log")
+    while '"started"' not in log.read_text() and process.poll() is None:
         time.sleep(0.01)
 
 
-def disturb(project: Path, target: str, after: float) -> dict[str, Any]:
-    """Kill ``target`` so many seconds after the work began, then resume; what had been done, and the last exit code."""
-    process = annotate(project)
-    wait_until_it_works(project, process)
-    time.sleep(after)
-    victims = [process.pid] if target != "writer" else []
-    if target != "command":
-        children = psutil.Process(process.pid).children() if process.poll() is None else []
-        victims += [child.pid for child in children if "spawn_main" in " ".join(child.cmdline())]
+def disturb(project: Path, target: str, *, most: int, within: float, chance: random.Random) -> list[float]:
+    """Annotate, kill and resume until the project is done; the moments of at most ``most`` kills.
+
+    A moment is in seconds since the first image was begun, anew after every start. Resumed runs are shorter: what is
+    not killed in time is done, and nothing is counted.
+    """
+    moments: list[float] = []
+    journal = project.parent / ".conceptseg" / "annotate.jsonl"
+    failing_since = None
+    while True:
+        with serving(target == "server") as server:
+            options = ["--resume"] if journal.exists() else []
+            process = annotate(project, *OPTIONS[target], *options)
+            if len(moments) < most:
+                wait_until_it_works(process)
+                after = chance.uniform(0, within)
+                time.sleep(after)
+                if kill(target, process, server):
+                    moments.append(round(after, 2))
+                    failing_since = None
+            code = process.wait()
+        if code == 0:
+            return moments
+        failing_since = failing_since or time.monotonic()
+        if time.monotonic() - failing_since > RECOVERY_SECONDS:
+            raise RuntimeError(f"Not to be resumed: {project.parent.with_suffix('.log').read_text()}")
+        time.sleep(0.5)
+
+
+@contextmanager
+def serving(wanted: bool) -> Iterator[subprocess.Popen[bytes] | None]:
+    """A server that is ready, if one is wanted."""
+    if not wanted:
+        yield None
+        return
+    server = subprocess.Popen([*COMMAND, "serve"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert server.stdout is not None
+    assert server.stdout.readline().startswith(b"READY")
+    try:
+        yield server
+    finally:
+        server.kill()
+        server.wait()
+        server.stdout.close()
+
+
+def kill(target: str, command: subprocess.Popen[bytes], server: subprocess.Popen[bytes] | None) -> bool:
+    """Kill -9 what ``target`` says; whether it was there."""
+    if command.poll() is not None:
+        return False
+    below = psutil.Process(command.pid).children(recursive=True)
+    victims = {
+        "command": [command.pid],
+        "writer": of(below, "spawn_main"),
+        "both": [command.pid, *of(below, "spawn_main")],
+        "server": [server.pid] if server else [],
+        "worker": of(below, "ray::_segment_slide")[:1],
+    }[target]
+    killed = 0
     for victim in victims:
         try:
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
             continue
-    first = process.wait()
-    journal = project.parent / ".conceptseg" / "annotate.jsonl"
-    done = journal.read_text().count('"done"') if journal.exists() else 0
-    until = time.monotonic() + 60  # a writer without its command finishes its image, then lets go of the project
-    options = ["--resume"] if journal.exists() else []
-    while (code := annotate(project, *options).wait()) and time.monotonic() < until:
-        time.sleep(1)
-    return {"killed_with": first, "images_done": done, "resumed_with": code}
+        killed += 1
+    return killed > 0
+
+
+def of(processes: list[psutil.Process], word: str) -> list[int]:
+    """Those with ``word`` in their command line."""
+    found = []
+    for process in processes:
+        try:
+            if word in " ".join(process.cmdline()):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
 
 
 def objects(project: Path) -> dict[str, dict[str, Any]]:

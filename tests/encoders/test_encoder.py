@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidRequestError, WeightsUnavailableError
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.features import receptive_radius_px
-from conceptseg.encoders.load import choose_device, load_encoder
+from conceptseg.encoders.load import choose_devices, load_encoder
 from conceptseg.encoders.stain import stain_densities
 
 
@@ -181,9 +181,9 @@ def test_gated_weights_that_cannot_be_had_are_one_message_with_the_way_out(monke
 
 def test_a_device_that_is_not_there_is_refused_with_a_remedy():
     with pytest.raises(EncoderError, match="--device auto"):
-        choose_device("cuda:99")
+        choose_devices("cuda:99")
     with pytest.raises(EncoderError, match="--device auto"):
-        choose_device("abacus")
+        choose_devices("abacus")
 
 
 def test_a_layer_that_is_not_there_is_refused_with_those_there_are():

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from conceptseg.bench.line import Line
 from conceptseg.bench.process import measured_apart
 from conceptseg.bench.slides import synthetic_slide
 from conceptseg.imaging.levels import Rgb
@@ -45,6 +46,22 @@ def grow(
             slide = Path(folder) / "slide.tif"
             synthetic_slide(slide, texture, side_px=side, tissue_share=share)
             yield SlideRun(side_px=side, **measured_apart("conceptseg.bench.one_slide", slide, encoder, device, k))
+
+
+def linearity(runs: Sequence[SlideRun]) -> Line:
+    """``wsi_linear``: time per mm² of the last slide against the first."""
+    first, last = runs[0], runs[-1]
+    return Line(
+        name="wsi_linear",
+        ours=last.seconds_per_mm2,
+        baseline=first.seconds_per_mm2,
+        unit="s/mm²",
+        detail={
+            "slides": f"{last.side_px}² against {first.side_px}² px",
+            "peak_memory": f"{last.peak_gib:.2f} against {first.peak_gib:.2f} GiB",
+            "times_the_memory": last.peak_gib / first.peak_gib,
+        },
+    )
 
 
 def as_json(runs: Sequence[SlideRun]) -> list[dict[str, float]]:

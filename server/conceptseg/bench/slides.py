@@ -17,6 +17,9 @@ from conceptseg.imaging.levels import Rgb
 TILE_PX = 512
 _TEXTURE_TILES = 4
 _QUALITY = 90
+_ISLAND_TILES = 5.0
+"""Width (sd) of what the random field is smoothed with."""
+
 _LEVELS = (1, 4, 16)
 
 
@@ -24,8 +27,8 @@ def synthetic_slide(path: Path, texture: Rgb, *, side_px: int, tissue_share: flo
     """Write a pyramidal tiled JPEG TIFF at 0.5 µm/px: islands of tissue on glass.
 
     Tissue is ``texture`` and its mirror images, so that it goes on smoothly from tile to tile. Which tiles are
-    tissue is a smooth random field cut at ``tissue_share``: large pieces, as on a slide, of the same share at any
-    size.
+    tissue is a smooth random field cut at ``tissue_share``: pieces of some millimetres, of the same share and as long
+    an edge per area at any size of the slide.
 
     Args:
         path: The file.
@@ -93,7 +96,7 @@ def synthetic_slide(path: Path, texture: Rgb, *, side_px: int, tissue_share: flo
 def _islands(count: int, *, share: float, seed: int) -> NDArray[np.bool_]:
     """(count, count) True for a smooth random ``share`` of the tiles."""
     noise = np.random.default_rng(seed).normal(size=(count, count))
-    smooth = cv2.GaussianBlur(noise, (0, 0), max(1.0, count / 16))
+    smooth = cv2.GaussianBlur(noise, (0, 0), _ISLAND_TILES)
     return np.asarray(smooth >= np.quantile(smooth, 1 - share), np.bool_)
 
 

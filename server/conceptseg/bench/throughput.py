@@ -123,7 +123,7 @@ def slide_line(
     runs: list[tuple[dict[str, float], int, float]] = []
 
     def ours() -> None:
-        counted.pixels = 0
+        counted.pixels[0] = 0
         with open_image(slide) as reader:
             region = open_region(reader, region=None, pixel_size_um=encoder.spec.pixel_size_um)
             found = segment(region, encoder=counted, dictionary=dictionary)
@@ -136,14 +136,15 @@ def slide_line(
     times = time_in_turn([ours, bare], runs=3, warm_up=False)
     mine, theirs = medians([[whole - run[2] for whole, run in zip(times[0], runs[1:], strict=True)], times[1]])
     # Halos are our own price where the tile size is free; where windows are fixed they are the encoder's.
-    done = counted.pixels if encoder.spec.window_px else counted.pixels * _core_share(encoder)
+    done = counted.pixels[0] * (1.0 if encoder.spec.window_px else _core_share(encoder))
     return Line(
         name="slide_vs_encoder",
         ours=done / mine / 1e6,
-        baseline=pixels / theirs / 1e6,
+        baseline=encoder.parallel * pixels / theirs / 1e6,
         unit="Mpx/s",
         better="higher",
         detail={
+            "devices": encoder.parallel,
             "slide": f"{side_px} px, tissue in {share:.0%} of its tiles",
             "encoder": encoder.spec.identifier,
             "k": len(dictionary.concepts),
@@ -164,19 +165,23 @@ def _core_share(encoder: Encoder) -> float:
 class _Counting(Encoder):
     """An encoder that counts the pixels it is given."""
 
-    def __init__(self, encoder: Encoder):
+    def __init__(self, encoder: Encoder, pixels: list[int] | None = None):
         self.spec, self.device, self._encoder = encoder.spec, encoder.device, encoder
-        self.batch_tiles = encoder.batch_tiles
-        self.pixels = 0
+        self.batch_tiles, self.parallel = encoder.batch_tiles, encoder.parallel
+        self.pixels = pixels or [0]  # shared by the encoders of several devices
 
     def tune(self) -> None:
         """Tune the encoder."""
         self._encoder.tune()
         self.batch_tiles = self._encoder.batch_tiles
 
+    def in_turn(self) -> Encoder:
+        """See `Encoder.in_turn`."""
+        return _Counting(self._encoder.in_turn(), self.pixels)
+
     def encode(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Encode and count."""
-        self.pixels += int(np.prod(tiles.shape[:3]))
+        self.pixels[0] += int(np.prod(tiles.shape[:3]))
         return self._encoder.encode(tiles)
 
 

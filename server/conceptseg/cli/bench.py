@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import click
@@ -15,13 +15,14 @@ import timm
 import torch
 
 from conceptseg import __version__
-from conceptseg.bench.growth import SlideRun, as_json, grow
+from conceptseg.bench.growth import SlideRun, as_json, grow, linearity
 from conceptseg.bench.line import Line
 from conceptseg.bench.page import markdown, plot
+from conceptseg.bench.peers import EXTRACTORS, FACTORIZER, peer_lines
 from conceptseg.bench.polygons import large_map
 from conceptseg.bench.reference import reference_lines
 from conceptseg.bench.throughput import encoder_lines, slide_line
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, device_option
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
@@ -31,18 +32,23 @@ from conceptseg.factorization.kmeans import fit_kmeans
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.reader import open_image
 
-_PARTS = ("encoder", "slide", "reference", "polygons", "growth")
+_PARTS = ("encoder", "slide", "reference", "peers", "polygons", "growth")
+_PEERS = (*EXTRACTORS, FACTORIZER)
 _TEXTURE_PX = 1024
 
 
 @click.command()
-@click.option("-o", "--output", type=FILE, required=True, help="Folder for bench.json, bench.md and the plot.")
+@click.option("-o", "--output", type=FILE, default=Path("conceptseg-bench"), show_default=True,
+              help="Folder for bench.json, bench.md and the plot.")  # fmt: skip
+@click.option("--json", "json_file", type=FILE, help="File for bench.json, instead of in that folder.")
 @click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`.")
 @click.option("--random-weights", is_flag=True, help="Measure an encoder whose weights are not at hand.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1.")
+@device_option
 @click.option("--texture", type=FILE, help="Image of which slides are made; its middle 1024 px. [default: a picture "
               "of scikit-image]")  # fmt: skip
 @click.option("--only", type=click.Choice(_PARTS), multiple=True, help="Repeat for several. [default: all]")
+@click.option("--peer", "peers", multiple=True, metavar="NAME=PYTHON", help=f"Compare with {', '.join(_PEERS)}, each "
+              "run by the Python where it is installed.")  # fmt: skip
 @click.option("--k", type=int, default=16, show_default=True, help="Concepts, for slides.")
 @click.option("--slide-px", type=int, default=8192, show_default=True, help="Side of the slide of part slide.")
 @click.option("--tissue-share", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True,
@@ -52,22 +58,27 @@ _TEXTURE_PX = 1024
               help="Of them that is tissue.")  # fmt: skip
 def bench(
     output: Path,
+    json_file: Path | None,
     encoder: str,
     random_weights: bool,
     device: str,
     texture: Path | None,
     only: tuple[str, ...],
+    peers: tuple[str, ...],
     k: int,
     slide_px: int,
     tissue_share: float,
     growth: str,
     growth_share: float,
 ) -> int:
-    """Measure ConceptSeg on this machine, beside the bare encoder and the published algorithm.
+    """Measure ConceptSeg on this machine, beside the bare encoder, the published algorithm and other programs.
 
     Slides are made on the fly of real tissue. Every ratio comes from one run; results are written after each.
     """
     parts = set(only or _PARTS)
+    pythons = dict(_peer(item) for item in peers)
+    if "peers" in only and not pythons:
+        raise InvalidRequestError("Part peers compares with programs that --peer names.")
     if "growth" in parts and random_weights:
         raise InvalidRequestError("Part growth needs an encoder with weights and a shipped dictionary: leave it out.")
     output.mkdir(parents=True, exist_ok=True)
@@ -89,21 +100,25 @@ def bench(
     def write() -> None:
         found = {
             "machine": machine,
-            "lines": [line.as_json() for line in lines],
+            "results": [line.as_json() for line in lines],
             "large_map": large,
             "growth": as_json(runs),
         }
-        with replacing(output / "bench.json") as temporary:
+        with replacing(json_file or output / "bench.json") as temporary:
             temporary.write_text(json.dumps(found, indent=1))
         with replacing(output / "bench.md") as temporary:
             temporary.write_text(markdown(machine, lines, runs), encoding="utf-8")
 
+    def add(line: Line) -> None:
+        lines.append(line)
+        write()
+        click.echo(f"{line.name}: ours {line.ours:.4g}, baseline {line.baseline:.4g} {line.unit}, "
+                   f"ratio {line.ratio:.4g}  {json.dumps(line.detail)}")  # fmt: skip
+
     with tempfile.TemporaryDirectory(prefix="conceptseg-bench-") as folder:
-        for line in _lines(parts, loaded, tissue, k=k, slide_px=slide_px, share=tissue_share, folder=Path(folder)):
-            lines.append(line)
-            write()
-            click.echo(f"{line.name}: ours {line.ours:.4g}, baseline {line.baseline:.4g} {line.unit}, "
-                       f"ratio {line.ratio:.4g}  {json.dumps(line.detail)}")  # fmt: skip
+        found = _lines(parts, loaded, tissue, pythons, k=k, slide_px=slide_px, share=tissue_share, folder=Path(folder))
+        for line in found:
+            add(line)
     if "polygons" in parts:
         large = large_map(side_px=25_000, n_classes=16)
         write()
@@ -115,6 +130,7 @@ def bench(
             write()
             click.echo(f"{run.side_px}² px: {run.seconds:.1f} s, {run.seconds_per_mm2:.3f} s/mm², "
                        f"{run.peak_gib:.2f} GiB, {run.polygons} polygons, {run.tissue_mm2:.1f} mm²")  # fmt: skip
+        add(linearity(runs))
         try:
             plot(output / "growth.png", runs, title=f"{encoder} on {machine['device']}, {machine['cores']} cores")
         except ImportError:
@@ -124,7 +140,15 @@ def bench(
 
 
 def _lines(
-    parts: set[str], encoder: Encoder, texture: Rgb, *, k: int, slide_px: int, share: float, folder: Path
+    parts: set[str],
+    encoder: Encoder,
+    texture: Rgb,
+    pythons: Mapping[str, Path],
+    *,
+    k: int,
+    slide_px: int,
+    share: float,
+    folder: Path,
 ) -> Iterator[Line]:
     if "encoder" in parts:
         yield from encoder_lines(encoder, texture)
@@ -133,6 +157,16 @@ def _lines(
         yield slide_line(encoder, dictionary, texture, side_px=slide_px, share=share, folder=folder)
     if "reference" in parts and encoder.spec.window_px is None:
         yield from reference_lines(encoder, texture, ks=(16, 64, 256))
+    if "peers" in parts and pythons:
+        dictionary = _dictionary(encoder, texture, k=k)
+        yield from peer_lines(pythons, encoder, dictionary, texture, side_px=slide_px, folder=folder)
+
+
+def _peer(item: str) -> tuple[str, Path]:
+    name, _, python = item.partition("=")
+    if name not in _PEERS or not python:
+        raise InvalidRequestError(f"--peer {item}: expected NAME=PYTHON with a name of {', '.join(_PEERS)}.")
+    return name, Path(python)
 
 
 def _dictionary(encoder: Encoder, texture: Rgb, *, k: int) -> ConceptDictionary:

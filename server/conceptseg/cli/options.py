@@ -18,6 +18,13 @@ _Command = TypeVar("_Command", bound=Callable[..., Any])
 FILE = click.Path(path_type=Path)
 _DEFAULTS = SegmentSettings()
 
+device_option = click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="auto, cpu, mps, cuda, cuda:1; several GPUs: cuda:0,cuda:1, or all.",
+)
+
 
 class RegionType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """``x,y,width,height`` in full-resolution px."""
@@ -41,7 +48,7 @@ def model_options(command: _Command) -> _Command:
         command,
         click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`."),
         click.option("--weights", type=FILE, help="Local checkpoint of the encoder."),
-        click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."),
+        device_option,
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, device_option
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.encoders.allocator import reuse_large_blocks
 from conceptseg.qupath.run import annotate_in_threads
@@ -32,7 +32,7 @@ _LIMITS = Limits()
     help="Folder with images and QuPath projects that clients may name; projects are written. Several are possible. "
     "Without it the server opens no files.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@device_option
 @click.option("--weights", "weights", multiple=True, metavar="ENCODER=FILE", help="Local checkpoint of an encoder.")
 @click.option("--max-concurrent", type=click.IntRange(1, 64), default=_LIMITS.running_calls, show_default=True)
 @click.option("--max-waiting", type=click.IntRange(0, 1000), default=_LIMITS.waiting_calls, show_default=True)

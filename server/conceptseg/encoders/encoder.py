@@ -36,7 +36,10 @@ class Encoder:
         spec: What the encoder is.
         device: Where it runs.
         batch_tiles: Tiles per forward pass; halves for good when the device runs out of memory.
+        parallel: Devices that batches go to.
     """
+
+    parallel = 1
 
     def __init__(self, spec: EncoderSpec, features: LayerFeatures, *, device: torch.device):
         self.spec = spec
@@ -69,6 +72,10 @@ class Encoder:
         if self._is_tuned or side is None:
             return
         self._is_tuned = True
+        with torch.cuda.device(self.device):
+            self._tune(side)
+
+    def _tune(self, side: int) -> None:
         best = 0.0
         batch = 16
         while batch <= _LARGEST_BATCH:
@@ -84,6 +91,10 @@ class Encoder:
             batch *= 2
         images = torch.zeros((self.batch_tiles, side, side, 3), dtype=torch.uint8, device=self.device)
         self._captured = capture(self._compute, images)
+
+    def in_turn(self) -> Encoder:
+        """The encoder that shall get the next batch: itself, or where there are several devices one after another."""
+        return self
 
     def encode(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Encode RGB tiles.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import socket
 import urllib.request
@@ -26,6 +27,7 @@ from conceptseg.encoders.features import LayerFeatures, receptive_radius_px
 from conceptseg.encoders.inference import fold_batch_norm
 from conceptseg.encoders.registry import get_spec, is_timm_name, split_timm_name
 from conceptseg.encoders.spec import EncoderSpec
+from conceptseg.encoders.team import EncoderTeam
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +48,7 @@ def load_encoder(
 
     Args:
         identifier: A registered name, ``timm:NAME`` or ``timm:NAME@LAYER``.
-        device: ``auto`` (cuda, then mps, then cpu), or a torch device.
+        device: As for `choose_devices`.
         weights: A local checkpoint (``.safetensors``, or a ``.pth`` state dict, read without executing code).
         random_weights: Do not load weights; seeded random ones, for tests and benchmarks.
         pixel_size_um: µm per pixel to use the encoder at, instead of its own.
@@ -55,7 +57,7 @@ def load_encoder(
         EncoderError: unknown name or layer.
         WeightsUnavailableError: the weights are gated, unreachable or do not fit.
     """
-    torch_device = choose_device(device)
+    first, *others = choose_devices(device)
     if is_timm_name(identifier):
         spec, features = _any_timm(identifier, weights=weights, random_weights=random_weights)
     else:
@@ -63,26 +65,42 @@ def load_encoder(
         features = _frozen(_registered(spec, weights=weights, random_weights=random_weights), layer=spec.layer)
     if pixel_size_um is not None:
         spec = replace(spec, pixel_size_um=pixel_size_um)
-    return Encoder(spec, features, device=torch_device)
+    if not others:
+        return Encoder(spec, features, device=first)
+    copies = [copy.deepcopy(features) for _ in others]
+    return EncoderTeam(
+        [Encoder(spec, model, device=place) for model, place in zip([features, *copies], [first, *others], strict=True)]
+    )
 
 
-def choose_device(device: str) -> torch.device:
-    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+def choose_devices(device: str) -> tuple[torch.device, ...]:
+    """The torch devices that batches go to, the first of which does everything else.
+
+    Args:
+        device: ``auto`` (the first GPU, else mps, else cpu), ``all`` (every GPU, else as ``auto``), a torch device, or
+            several GPUs with commas between.
 
     Raises:
-        EncoderError: not a device, or not on this machine.
+        EncoderError: not a device, or not on this machine; several that are not different GPUs.
     """
-    if device == "auto":
+    if device == "all" and torch.cuda.device_count() > 1:
+        return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
+    if device in ("auto", "all"):
         if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+            return (torch.device("cuda"),)
+        return (torch.device("mps" if torch.backends.mps.is_available() else "cpu"),)
+    chosen = tuple(_device(name.strip()) for name in device.split(","))
+    if len(chosen) > 1 and (len(set(chosen)) < len(chosen) or any(one.type != "cuda" for one in chosen)):
+        raise EncoderError(f"--device {device}: several devices must be different GPUs, e.g. cuda:0,cuda:1.")
+    return chosen
+
+
+def _device(device: str) -> torch.device:
     try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        return torch.empty(1, device=torch.device(device)).device
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise EncoderError(f"Device {device!r} cannot be used here: {reason} Use --device auto or cpu.") from error
-    return chosen
 
 
 def _frozen(model: nn.Module, *, layer: str) -> LayerFeatures:

@@ -65,13 +65,19 @@ class SharedEncoder(Encoder):
         # The model stays the shared encoder's; without its initialiser nothing is built twice.
         self.spec = encoder.spec
         self.device = encoder.device
-        self.batch_tiles = encoder.batch_tiles
+        self.batch_tiles, self.parallel = encoder.batch_tiles, encoder.parallel
         self._encoder, self._queue, self._cancelled = encoder, queue, cancelled
 
     def tune(self) -> None:
         """Find the fastest batch; see `Encoder.tune`."""
         self._queue.run(self._encoder.tune, cancelled=self._cancelled)
         self.batch_tiles = self._encoder.batch_tiles
+
+    def in_turn(self) -> Encoder:
+        """See `Encoder.in_turn`."""
+        member = self._encoder.in_turn()
+        self.batch_tiles = self._encoder.batch_tiles
+        return self if member is self._encoder else SharedEncoder(member, self._queue, cancelled=self._cancelled)
 
     def encode(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Encode RGB tiles; see `Encoder.encode`."""

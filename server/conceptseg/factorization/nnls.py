@@ -81,7 +81,7 @@ class NonNegativeProjector:
             raise InvalidRequestError("Expected finite concepts (n_concepts, channels) >= 0.")
         self._concepts = concepts.astype(np.float64)
         self._gram = self._concepts @ self._concepts.T
-        self._device: _OnDevice | None = None
+        self._devices: dict[torch.device, _OnDevice] = {}
 
     def project(self, tokens: Tensor) -> Projection:
         """Return the activations of ``tokens`` (n_tokens, channels), solved on the tokens' device.
@@ -142,15 +142,16 @@ class NonNegativeProjector:
         return activations, explained
 
     def _start_on_device(self, tokens: Tensor) -> Callable[[], Projection]:
-        if self._device is None or self._device.concepts.device != tokens.device:
-            self._device = _OnDevice(
+        if tokens.device not in self._devices:
+            self._devices[tokens.device] = _OnDevice(
                 concepts=torch.from_numpy(self._concepts).to(tokens.device),
                 gram=torch.from_numpy(self._gram).to(tokens.device),
                 fetching=torch.cuda.Stream(tokens.device, priority=-1),  # type: ignore[no-untyped-call]
             )
-        gram, fetching = self._device.gram, self._device.fetching
+        here = self._devices[tokens.device]
+        gram, fetching = here.gram, here.fetching
         wide = tokens.double()
-        correlations = wide @ self._device.concepts.T
+        correlations = wide @ here.concepts.T
         energy = torch.linalg.vector_norm(wide).square()
         solver = None
         if (token_solver := _token_solver()) is not None:

@@ -30,7 +30,7 @@ _TUNING_PAYS = 2_000
 """Windows of a region for which finding the fastest batch is worth its second."""
 
 _QUEUED = 2
-"""Batches a GPU has been given beyond the one whose activations are fetched."""
+"""Batches every GPU has been given beyond the one whose activations are fetched."""
 
 
 class Activation:
@@ -152,6 +152,7 @@ class Activation:
     def _project(self, builder: ActivationMapBuilder) -> Iterator[int]:
         """Project batch by batch. A GPU gets the next batch before the activations of this one are fetched."""
         projector = NonNegativeProjector(self._basis)
+        ahead = _QUEUED * self._encoder.parallel
         queued: deque[tuple[TileTokens, Future[Projection] | None]] = deque()
 
         def fetch() -> int:
@@ -173,7 +174,7 @@ class Activation:
                     future = _begun(projector.start(tokens.tokens), pool, on_gpu=tokens.tokens.device.type == "cuda")
                     self.factorize_seconds += time.perf_counter() - started
                 queued.append((tokens, future))
-                while queued and (len(queued) > _QUEUED or self._encoder.device.type != "cuda"):
+                while queued and (len(queued) > ahead or self._encoder.device.type != "cuda"):
                     yield fetch()
             while queued:
                 yield fetch()
@@ -230,7 +231,7 @@ class Activation:
         if not chosen:
             return None
         ranks = np.concatenate([rank for rank, _ in chosen])
-        tokens = torch.cat([part for _, part in chosen])
+        tokens = torch.cat([part.to(self._encoder.device) for _, part in chosen])
         sample = tokens[np.argsort(ranks)[:_LEARNING_TOKENS].copy()]
         started = time.perf_counter()
         settings = self._settings

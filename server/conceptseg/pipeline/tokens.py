@@ -39,7 +39,7 @@ class TileTokens:
     Attributes:
         rows: (n,) token rows in the region's grid.
         columns: (n,) token columns in the region's grid.
-        tokens: (n, channels) float32 on the encoder's device; None where the tiles hold no tissue.
+        tokens: (n, channels) float32 on a device of the encoder; None where the tiles hold no tissue.
         tiles: Cores of the tiles, in output px.
         tissue: Per tile, blocks that are tissue: bool (tile height / block, tile width / block).
         rows_done: All tokens of the grid's first so many rows have come, with this or before.
@@ -152,6 +152,7 @@ class _Batch:
         )
 
     def _tokens(self, encoder: Encoder) -> Tensor:
+        encoder = encoder.in_turn()
         features = encoder.encode(self._windows(encoder.device))
         per_window = features.shape[1] * features.shape[2]
         flat = features.reshape(-1, features.shape[3])

@@ -12,7 +12,7 @@ from pathlib import Path
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.progress import IsCancelled, stop_if
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.encoders.load import choose_device, load_encoder
+from conceptseg.encoders.load import choose_devices, load_encoder
 
 _log = logging.getLogger(__name__)
 _POLL_SECONDS = 0.2
@@ -33,7 +33,8 @@ class EncoderStore:
         Raises:
             EncoderError: the device cannot be used.
         """
-        self.device = choose_device(device)
+        self.device = choose_devices(device)[0]
+        self._devices = device
         self._weights, self._keep = dict(weights), keep
         self._encoders: OrderedDict[str, Encoder] = OrderedDict()
         self._lock = threading.Lock()
@@ -64,7 +65,7 @@ class EncoderStore:
             if (encoder := self._known(identifier)) is not None:  # somebody else was waiting for it, too
                 return encoder
             started = time.perf_counter()
-            encoder = load_encoder(identifier, device=str(self.device), weights=self._weights.get(identifier))
+            encoder = load_encoder(identifier, device=self._devices, weights=self._weights.get(identifier))
             _log.info("Loaded encoder %s in %.1f s.", identifier, time.perf_counter() - started)
             self._remember(identifier, encoder)
             return encoder

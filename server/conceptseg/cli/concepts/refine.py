@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from conceptseg.cli.corrections import corrected_images, named_by_project
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, device_option
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.encoders.load import load_encoder
@@ -26,7 +26,7 @@ from conceptseg.pipeline.refine import refine as refine_rows
 @click.option("-o", "--output", type=FILE, required=True, help="The new version (.safetensors); it must not exist.")
 @click.option("--images", "patterns", multiple=True, metavar="GLOB", help="Only images with such a name.")
 @click.option("--weights", type=FILE, help="Local checkpoint of the encoder.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@device_option
 @click.option("--json", "as_json", is_flag=True, help="Print what became better or worse as JSON.")
 def refine(
     dictionary: str,

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conceptseg.cli.named_areas import Drawn, NamedImage, find_named_areas
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, device_option
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import ImageError, InvalidRequestError, ProjectError
@@ -37,7 +37,7 @@ _SHOWN = 3
 @click.option("--rebase", type=(str, FILE), metavar="OLD NEW", help="Slides were moved from OLD to NEW.")
 @click.option("--class", "only", multiple=True, metavar="NAME", help="Only areas of this class; repeat for several.")
 @click.option("--weights", type=FILE, help="Local checkpoint of the encoder.")
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@device_option
 @click.option("--pixel-size-um", type=float, help="µm per full-resolution pixel where no file says.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the resamplings.")
 @click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used.")
