@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 SHARED_SLIDE := ../shared/data/wsi/CMU-1-Small-Region.svs
 
-.PHONY: demo test test-qupath check bench stubs jar clean
+.PHONY: demo test test-qupath check bench bench-peers stubs jar clean
 .DELETE_ON_ERROR:
 
 .venv/installed: pyproject.toml constraints.txt
@@ -49,11 +49,26 @@ jar:
 	mkdir -p server/conceptseg/qupath/extension
 	cp qupath_scripts/client/target/conceptseg-qupath-*.jar server/conceptseg/qupath/extension/
 
+TEXTURE = $(if $(wildcard $(SHARED_SLIDE)),--texture $(SHARED_SLIDE))
 bench: .venv/installed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[bench]'
 	mkdir -p build
-	$(BIN)/conceptseg bench -o build/bench --device cpu $(if $(wildcard $(SHARED_SLIDE)),--texture $(SHARED_SLIDE))
-	$(BIN)/python tests/benchmarks/run.py --json build/bench.json
+	$(BIN)/conceptseg bench -o build/bench --device cpu $(TEXTURE)
+	$(BIN)/python tests/benchmarks/run.py --json build/bench.json --after build/bench/bench.json
+
+# Other programs want other versions of what we use: each has an environment of its own.
+PEERS := build/peers
+$(PEERS)/lazyslide/installed $(PEERS)/tiatoolbox/installed: $(PEERS)/%/installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	touch $@
+$(PEERS)/lazyslide/installed: PACKAGES = lazyslide==0.13.0 grad-cam==1.5.7 timm
+$(PEERS)/tiatoolbox/installed: PACKAGES = tiatoolbox==2.1.0
+
+bench-peers: .venv/installed $(PEERS)/lazyslide/installed $(PEERS)/tiatoolbox/installed
+	$(BIN)/conceptseg bench -o build/bench-peers --device cpu --only peers --slide-px 4096 $(TEXTURE) \
+	  --peer lazyslide=$(PEERS)/lazyslide/bin/python --peer grad-cam=$(PEERS)/lazyslide/bin/python \
+	  --peer tiatoolbox=$(PEERS)/tiatoolbox/bin/python
 
 clean:
 	rm -rf build .venv

@@ -48,8 +48,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", type=Path, required=True)
     parser.add_argument("--only", choices=SUITES, nargs="*", default=SUITES)
+    parser.add_argument("--after", type=Path, help="What `conceptseg bench` wrote: its results come first.")
     arguments = parser.parse_args()
-    report = {"machine": machine(), "results": []}
+    before = json.loads(arguments.after.read_text())["results"] if arguments.after else []
+    report = {"machine": machine(), "results": before}
     for suite in arguments.only:
         started = time.perf_counter()
         for line in importlib.import_module(suite).measure():
