@@ -1,9 +1,10 @@
-"""Memory for feature maps without page faults, where the C library is glibc."""
+"""Memory of the C library, where that is glibc: kept while it is needed again, given back when it is not."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
 from functools import cache
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -26,3 +27,19 @@ def reuse_large_blocks() -> None:
             mallopt(_M_ARENA_MAX, 1)
             mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
             mallopt(_M_TRIM_THRESHOLD, _LARGEST_BLOCK)
+
+
+def give_back_free_memory() -> None:
+    """Return to the system what is free among the blocks that malloc keeps.
+
+    Small blocks that live long, such as polygons, end up between large ones; where these no longer fit, the heap grows,
+    and a server that works for weeks holds the memory of its largest moments. It takes some milliseconds, and what is
+    used again after it costs a page fault: do it when nobody waits, or seldom.
+    """
+    if (trim := _trim()) is not None:
+        trim(0)
+
+
+@cache
+def _trim() -> Callable[[int], int] | None:
+    return getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None

@@ -29,6 +29,7 @@ from conceptseg.domain.progress import (
     stop_if,
 )
 from conceptseg.domain.region import PixelGrid
+from conceptseg.encoders.allocator import give_back_free_memory
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.geometry.place import place_polygons, require_clip
 from conceptseg.imaging.source import PixelSource
@@ -36,6 +37,9 @@ from conceptseg.pipeline.activate import Activation
 from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.pipeline.sheets import LabelCanvas, Outlines, SheetPlan, join_outlines, outline_sheet
+
+_TIDY_SECONDS = 30.0
+"""Time between two tidyings of memory; each costs page faults for what the encoder uses again."""
 
 
 def segment(
@@ -108,6 +112,7 @@ def segment(
     workers = _sheet_workers(encoder.device)
     with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
         sheets: list[Future[Outlines]] = []
+        tidied = time.perf_counter()
         try:
             for (first_row, _), row, strip in zip(plan.bands, plan.rows, activation.strips(plan.bands), strict=True):
                 sheets += [pool.submit(outline, strip, first_row=first_row, sheet=sheet) for sheet in row]
@@ -115,6 +120,9 @@ def segment(
                 for future in sheets[: -len(row) - workers]:
                     future.result()
                 stop_if(cancelled)
+                if time.perf_counter() - tidied > _TIDY_SECONDS:
+                    give_back_free_memory()
+                    tidied = time.perf_counter()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha import reflection
 
 from conceptseg import __version__
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.encoders.allocator import give_back_free_memory
 from conceptseg.encoders.shared import DeviceQueue
 from conceptseg.pipeline.batch import AnnotateProject
 from conceptseg.rpc.activity import Activity
@@ -26,7 +27,6 @@ from conceptseg.rpc.encoders import EncoderStore
 from conceptseg.rpc.endpoint import Endpoint, endpoint_path, remove_endpoint, write_endpoint
 from conceptseg.rpc.interceptor import CallInterceptor
 from conceptseg.rpc.limits import Limits
-from conceptseg.rpc.memory import give_back_free_memory
 from conceptseg.rpc.paths import AllowedRoots
 from conceptseg.rpc.servicer import Engine, Servicer
 from conceptseg.rpc.watch import watch_process
