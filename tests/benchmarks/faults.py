@@ -20,7 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -67,20 +67,17 @@ def main() -> None:
         os.environ["XDG_CONFIG_HOME"] = str(folder)  # where a server says where it is
         template = make_project(folder)
         drawn = objects(template)
-        undisturbed = copied(template, folder / "undisturbed")
-        process = annotate(undisturbed)
-        wait_until_it_works(process)
-        started = time.perf_counter()
-        assert process.wait() == 0
-        seconds = time.perf_counter() - started
-        expected = objects(undisturbed)
-        print(f"undisturbed: {seconds:.1f} s, {sum(map(len, expected.values()))} objects", flush=True)
+        alone = copied(template, folder / "undisturbed")
+        undisturbed(alone, "command")
+        expected = objects(alone)
         projects: list[dict[str, Any]] = []
         for target in arguments.only:
+            seconds = undisturbed(copied(template, folder / f"undisturbed-{target}"), target)
+            print(f"{target}: {seconds:.1f} s undisturbed", flush=True)
             left = arguments.kills
             while left:
                 project = copied(template, folder / f"project-{len(projects)}")
-                moments = disturb(project, target, most=left, within=0.7 * seconds, chance=chance)
+                moments = disturb(project, target, most=left, within=seconds, chance=chance)
                 left -= len(moments)
                 outcome = compare(objects(project), expected, drawn)
                 projects.append({"target": target, "killed_after_seconds": moments, "outcome": outcome})
@@ -129,11 +126,22 @@ def wait_until_it_works(process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.01)
 
 
-def disturb(project: Path, target: str, *, most: int, within: float, chance: random.Random) -> list[float]:
-    """Annotate, kill and resume until the project is done; the moments of at most ``most`` kills.
+def undisturbed(project: Path, target: str) -> float:
+    """Annotate; seconds since the first image was begun."""
+    with serving(target == "server"):
+        process = annotate(project, *OPTIONS[target])
+        wait_until_it_works(process)
+        started = time.perf_counter()
+        assert process.wait() == 0
+        return time.perf_counter() - started
 
-    A moment is in seconds since the first image was begun, anew after every start. Resumed runs are shorter: what is
-    not killed in time is done, and nothing is counted.
+
+def disturb(project: Path, target: str, *, most: int, within: float, chance: random.Random) -> list[float]:
+    """Annotate, kill and resume until the project is done.
+
+    Returns:
+        The moments of at most ``most`` kills, in seconds since the first image was begun, anew after every start.
+        None where it was done, or there was nothing to kill, before the moment came.
     """
     moments: list[float] = []
     journal = project.parent / ".conceptseg" / "annotate.jsonl"
@@ -145,7 +153,8 @@ def disturb(project: Path, target: str, *, most: int, within: float, chance: ran
             if len(moments) < most:
                 wait_until_it_works(process)
                 after = chance.uniform(0, within)
-                time.sleep(after)
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=after)
                 if kill(target, process, server):
                     moments.append(round(after, 2))
                     failing_since = None
@@ -185,7 +194,7 @@ def kill(target: str, command: subprocess.Popen[bytes], server: subprocess.Popen
         "writer": of(below, "spawn_main"),
         "both": [command.pid, *of(below, "spawn_main")],
         "server": [server.pid] if server else [],
-        "worker": of(below, "ray::_segment_slide")[:1],
+        "worker": [*of(below, "ray::_segment_slide"), *of(below, "ray::IDLE")][:1],
     }[target]
     killed = 0
     for victim in victims:
