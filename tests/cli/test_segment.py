@@ -176,7 +176,14 @@ def test_ctrl_c_ends_with_130_and_no_partial_file(tmp_path):
 
     Image.fromarray(np.tile(immunohistochemistry(), (12, 12, 1))).save(tmp_path / "large.png")
     command = [sys.executable, "-m", "conceptseg", "segment", "large.png", "-o", "a.geojson", "--pixel-size-um", "0.5"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell starts its background jobs, and so the tests in one, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     threads = Path(f"/proc/{process.pid}/task")
     deadline = time.monotonic() + 60
     while len(list(threads.iterdir())) < 4 and time.monotonic() < deadline and process.poll() is None:
