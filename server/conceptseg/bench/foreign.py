@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from torch import Tensor, nn
 
+from conceptseg.bench.bare import bare_layer
 from conceptseg.encoders.features import LayerFeatures
 
 TILE_PX = 256
@@ -48,8 +48,7 @@ class TileFeatures(nn.Module):
 
 
 def _layer(encoder: Mapping[str, Any]) -> LayerFeatures:
-    model = timm.create_model(encoder["architecture"], pretrained=False, **encoder["arguments"]).eval()
-    return LayerFeatures(model, layer=encoder["layer"]).eval()
+    return bare_layer(**{key: encoder[key] for key in ("architecture", "arguments", "layer")})
 
 
 def extract_with_lazyslide(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -61,22 +60,21 @@ def extract_with_lazyslide(task: Mapping[str, Any]) -> dict[str, Any]:
     normalise = v2.Normalize(task["encoder"]["mean"], task["encoder"]["std"])
     transform = v2.Compose([v2.ToImage(), v2.ToDtype(torch.float32, scale=True), normalise])
 
-    def extract(settings: Mapping[str, Any]) -> int:
-        loading = {key: value for key, value in settings.items() if key != "channels_last"}
-        model = TileFeatures(task["encoder"], channels_last=settings.get("channels_last", False))
+    def extract(features: TileFeatures, loading: Mapping[str, int]) -> int:
         with tempfile.TemporaryDirectory() as folder:
             slide = open_wsi(task["slide"], store=str(Path(folder) / "slide.zarr"))
             lazyslide.pp.tile_tissues(slide, TILE_PX, mpp=PIXEL_SIZE_UM, tissue_key=None, background_filter=False)
             found = lazyslide.tl.feature_extraction(
-                slide, model, transform=transform, device="cpu", pbar=False, return_features=True, **loading
+                slide, features, transform=transform, device="cpu", pbar=False, return_features=True, **loading
             )
         return len(found)
 
-    return {"version": version("lazyslide"), **_settings(extract)}
+    return _extraction(extract, task)
 
 
 def extract_with_tiatoolbox(task: Mapping[str, Any]) -> dict[str, Any]:
     """Extract a feature per tile of the slide."""
+    import zarr
     from tiatoolbox.models.architecture.vanilla import TimmBackbone
     from tiatoolbox.models.engine.deep_feature_extractor import DeepFeatureExtractor
     from tiatoolbox.models.engine.io_config import IOPatchPredictorConfig
@@ -88,10 +86,9 @@ def extract_with_tiatoolbox(task: Mapping[str, Any]) -> dict[str, Any]:
         input_resolutions=[{"units": "mpp", "resolution": PIXEL_SIZE_UM}],
     )
 
-    def extract(settings: Mapping[str, Any]) -> int:
-        loading = {key: value for key, value in settings.items() if key != "channels_last"}
+    def extract(features: TileFeatures, loading: Mapping[str, int]) -> int:
         model = TimmBackbone("efficientnet_b0", pretrained=False)
-        model.feat_extract = TileFeatures(task["encoder"], channels_last=settings.get("channels_last", False))
+        model.feat_extract = features
         model.preproc_func = lambda tile: (np.asarray(tile, np.float32) / 255 - mean) / std
         engine = DeepFeatureExtractor(model, device="cpu", verbose=False, **loading)
         with tempfile.TemporaryDirectory() as folder:
@@ -104,13 +101,11 @@ def extract_with_tiatoolbox(task: Mapping[str, Any]) -> dict[str, Any]:
                 output_type="zarr",
                 **loading,
             )
-            import zarr
-
             (store,) = written.values() if isinstance(written, dict) else written
             group = zarr.open(str(store), mode="r")
             return int(group["coordinates"].shape[0])
 
-    return {"version": version("tiatoolbox"), **_settings(extract)}
+    return _extraction(extract, task)
 
 
 def factorize_with_grad_cam(task: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,16 +126,25 @@ def factorize_with_grad_cam(task: Mapping[str, Any]) -> dict[str, Any]:
     grid = Grid()
     model = nn.Sequential(grid)
 
-    def factorize(_settings: Mapping[str, Any]) -> int:
+    def factorize(_: Mapping[str, Any]) -> int:
         pixels = ((torch.from_numpy(image) / 255 - mean) / std).permute(2, 0, 1)[None]
         factorization = DeepFeatureFactorization(model, grid)
         _, maps = factorization(pixels, task["k"])
         return int(np.argmax(maps[0], axis=0).size)
 
-    return {"version": version("grad-cam"), **_settings(factorize, tuned=())}
+    return _settings(factorize, tuned=())
 
 
-def _settings(call: Callable[[Mapping[str, Any]], int], *, tuned: tuple[dict[str, Any], ...] = TUNED) -> dict[str, Any]:
+def _extraction(extract: Callable[[TileFeatures, Mapping[str, int]], int], task: Mapping[str, Any]) -> dict[str, Any]:
+    def call(settings: Mapping[str, Any]) -> int:
+        loading = dict(settings)
+        features = TileFeatures(task["encoder"], channels_last=loading.pop("channels_last", False))
+        return extract(features, loading)
+
+    return _settings(call, tuned=TUNED)
+
+
+def _settings(call: Callable[[Mapping[str, Any]], int], *, tuned: tuple[dict[str, Any], ...]) -> dict[str, Any]:
     """Seconds by default and at the best of some settings; each runs once, after one run that does not count."""
     call(DEFAULTS)
     seconds = []
@@ -163,4 +167,4 @@ if __name__ == "__main__":
     name, described = sys.argv[1:]
     with torch.inference_mode(name != "grad-cam"):
         found = PEERS[name](json.loads(described))
-    print(json.dumps(found))
+    print(json.dumps({"version": version(name), **found}))

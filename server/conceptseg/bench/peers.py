@@ -13,11 +13,11 @@ import conceptseg
 from conceptseg.bench.line import Line, medians, time_in_turn
 from conceptseg.bench.process import measured_apart
 from conceptseg.bench.slides import synthetic_slide
+from conceptseg.bench.throughput import segment_file
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.array_reader import ArrayReader
 from conceptseg.imaging.levels import Rgb
-from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import open_region
 from conceptseg.pipeline.segment import segment
 from conceptseg.pipeline.settings import SegmentSettings
@@ -76,10 +76,7 @@ def peer_lines(
         synthetic_slide(slide, texture, side_px=side_px, tissue_share=1.0)
 
         def polygons() -> None:
-            with open_image(slide) as reader:
-                region = open_region(reader, region=None, pixel_size_um=spec.pixel_size_um)
-                found = segment(region, encoder=encoder, dictionary=dictionary)
-            write_geojson(folder / "peers.geojson", found)
+            write_geojson(folder / "peers.geojson", segment_file(slide, encoder=encoder, dictionary=dictionary))
 
         for peer in extractors:
             found, mine = theirs(peer, slide=str(slide)), _seconds(polygons)

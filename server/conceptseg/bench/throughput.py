@@ -10,22 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from conceptseg.bench.bare import bare_layer
 from conceptseg.bench.line import Line, medians, time_in_turn
 from conceptseg.bench.slides import synthetic_slide
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.encoders.features import LayerFeatures
 from conceptseg.factorization.kmeans import fit_kmeans
 from conceptseg.factorization.learn import reference_projection
 from conceptseg.factorization.nnls import NonNegativeProjector, Projection
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import open_region
+from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment
 from conceptseg.qupath.geojson import write_geojson
 
@@ -113,6 +113,13 @@ def _factorization(projector: NonNegativeProjector, tokens: Tensor, concepts: ND
     )
 
 
+def segment_file(slide: Path, *, encoder: Encoder, dictionary: ConceptDictionary) -> SegmentationResult:
+    """All of a slide, as `conceptseg segment` does it by default."""
+    with open_image(slide) as reader:
+        region = open_region(reader, region=None, pixel_size_um=encoder.spec.pixel_size_um)
+        return segment(region, encoder=encoder, dictionary=dictionary)
+
+
 def slide_line(
     encoder: Encoder, dictionary: ConceptDictionary, texture: Rgb, *, side_px: int, share: float, folder: Path
 ) -> Line:
@@ -124,9 +131,7 @@ def slide_line(
 
     def ours() -> None:
         counted.pixels[0] = 0
-        with open_image(slide) as reader:
-            region = open_region(reader, region=None, pixel_size_um=encoder.spec.pixel_size_um)
-            found = segment(region, encoder=counted, dictionary=dictionary)
+        found = segment_file(slide, encoder=counted, dictionary=dictionary)
         started = time.perf_counter()
         write_geojson(folder / "slide.geojson", found)
         runs.append((dict(found.seconds), len(found.polygons), time.perf_counter() - started))
@@ -205,9 +210,8 @@ def best_bare_forward(encoder: Encoder, texture: Rgb) -> tuple[Callable[[], Any]
     sides = [spec.window_px] if spec.window_px else [256, 512, 1024]
     best: tuple[float, Callable[[], Any], int, str] = (0.0, lambda: None, 0, "")
     for memory_format in (torch.contiguous_format, torch.channels_last):
-        model = timm.create_model(spec.architecture, pretrained=False, **dict[str, Any](spec.arguments))
-        features = LayerFeatures(model.eval(), layer=spec.layer).eval().to(device, dtype=dtype)
-        features = features.to(memory_format=memory_format)
+        features = bare_layer(architecture=spec.architecture, arguments=spec.arguments, layer=spec.layer)
+        features = features.to(device, dtype=dtype).to(memory_format=memory_format)
         for side in sides:
             batch = 32 if on_gpu else 1
             while batch * side**2 <= (512 * 224**2 if on_gpu else 32 * 256**2):

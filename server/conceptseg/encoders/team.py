@@ -22,19 +22,23 @@ class EncoderTeam(Encoder):
         self.spec, self.device = members[0].spec, members[0].device
         self.parallel = len(members)
         self._members, self._next = tuple(members), 0
-        self.batch_tiles = min(member.batch_tiles for member in members)
+        self._follow_members()
 
     def tune(self) -> None:
         """Find the fastest batch of every member; see `Encoder.tune`."""
         for member in self._members:
             member.tune()
+        self._follow_members()
 
     def in_turn(self) -> Encoder:
         """See `Encoder.in_turn`."""
         member = self._members[self._next]
         self._next = (self._next + 1) % len(self._members)
-        self.batch_tiles = min(one.batch_tiles for one in self._members)
+        self._follow_members()
         return member
+
+    def _follow_members(self) -> None:
+        self.batch_tiles = min(member.batch_tiles for member in self._members)
 
     def encode(self, tiles: NDArray[np.uint8] | Tensor) -> Tensor:
         """Encode on the device whose turn it is; see `Encoder.encode`."""
