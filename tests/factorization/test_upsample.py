@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from conceptseg.factorization.activations import ActivationMapBuilder
 from conceptseg.factorization.upsample import component_statistics, upsample_argmax
+from conceptseg.geometry.components import label_components
 
 
 def sparse(dense):
@@ -81,17 +82,18 @@ def test_statistics_are_means_over_the_pixels_of_a_component(stride):
     activations = sparse(dense)
     labels = upsample_argmax(activations, stride_px=stride, height=height, width=width)
     labels[: stride // 2] = 3  # as if cleaned up: counts with the activation of the concept it was given
-    components = labels.astype(np.int32)
-    area_px = np.bincount(components.ravel(), minlength=8)
+    parts = label_components(labels)
     activation, purity = component_statistics(
-        activations, stride_px=stride, labels=labels, components=components, n_components=area_px.size
+        activations,
+        stride_px=stride,
+        runs=(parts.run_start, parts.run_x, parts.run_component, parts.label),
+        width=width,
     )
     up = interpolated(dense, stride, height, width)
     own = np.take_along_axis(up, np.maximum(labels.astype(int) - 1, 0)[None], axis=0)[0]
     total = np.maximum(up.sum(axis=0), 1e-30)
-    for label in range(1, 8):
-        inside = labels == label
-        if inside.any():
-            assert activation[label] == pytest.approx(own[inside].sum(), rel=1e-5)
-            assert purity[label] == pytest.approx((own / total)[inside].sum(), rel=1e-5)
-    assert activation[0] == purity[0] == 0
+    component = parts.painted(np.arange(parts.label.size))
+    for index, label in enumerate(parts.label):
+        inside = (component == index) & (label > 0)
+        assert activation[index] == pytest.approx(own[inside].sum(), rel=1e-5)
+        assert purity[index] == pytest.approx((own / total)[inside].sum(), rel=1e-5)

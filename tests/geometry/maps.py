@@ -7,6 +7,13 @@ import hypothesis.extra.numpy as hnp
 import numpy as np
 from hypothesis import strategies as st
 
+from conceptseg.geometry.components import Components
+
+
+def component_map(components: Components) -> np.ndarray:
+    """The component of every pixel."""
+    return components.painted(np.arange(components.label.size))
+
 
 @st.composite
 def label_maps(draw, max_side: int = 14) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.geometry.maps import label_maps
+from tests.geometry.maps import component_map, label_maps
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.geometry.components import Components, label_components
@@ -17,8 +17,9 @@ def as_map(text: str) -> np.ndarray:
 
 def enclosed(components: Components) -> np.ndarray:
     """Which components are background that does not touch the border of the map."""
+    pixels = component_map(components)
     border = np.unique(
-        np.concatenate([components.map[line] for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])])
+        np.concatenate([pixels[line] for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])])
     )
     hole = components.label == 0
     hole[border] = False

@@ -111,67 +111,76 @@ def _label_cell_rows(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _add_statistics(  # type: ignore[no-untyped-def]
-    start, count, concept, value, stride, above, before, labels, components, first_row, last_row, activation, purity
-):
-    """Add each labelled pixel's winning activation, and its share of all activations, to its component.
+def _totals(start, count, value):  # type: ignore[no-untyped-def]
+    """The sum of every token's activations."""
+    out = np.zeros(start.shape)
+    for i in range(start.shape[0]):
+        for j in range(start.shape[1]):
+            for entry in range(start[i, j], start[i, j] + count[i, j]):
+                out[i, j] += value[entry]
+    return out
 
-    The labels begin ``above`` rows and ``before`` columns of pixels after the first token's corner.
+
+@njit(cache=True, nogil=True)
+def _add_statistics(  # type: ignore[no-untyped-def]
+    start, count, concept, value, total, stride, above, before, runs, width, first_row, last_row, activation, purity
+):
+    """Add the activation of each labelled run's concept, and its share of all activations, to its component.
+
+    The runs begin ``above`` rows and ``before`` columns of pixels after the first token's corner.
     """
+    run_start, run_x, run_component, component_label = runs
     grid_h, grid_w = start.shape
-    width = labels.shape[1]
     half = stride // 2
+    # What the cells between tokens were asked for last: mostly the same in the next row of pixels.
+    asked = np.zeros(grid_w + 1, np.int64)
+    own = np.zeros((grid_w + 1, 4))
+    share = np.empty(stride)
+    cells = -1
     for y in range(first_row, last_row):
         cell_i = (above + y + half) // stride
         fy = (above + y + 0.5) / stride + 0.5 - cell_i
         top, bottom = max(cell_i - 1, 0), min(cell_i, grid_h - 1)
-        component = 0
-        run_activation = run_purity = 0.0
-        for cell_j in range((before + half) // stride, (before + width - 1 + half) // stride + 1):
-            x0, x1 = max(0, cell_j * stride - half - before), min(width, (cell_j + 1) * stride - half - before)
-            left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
-            own_label = -1
-            own_left = own_right = 0.0
-            all_left = all_right = 0.0
-            for corner in range(4):
-                i = top if corner < 2 else bottom
-                j = left if corner % 2 == 0 else right
-                weight = 1 - fy if corner < 2 else fy
-                for entry in range(start[i, j], start[i, j] + count[i, j]):
-                    if corner % 2 == 0:
-                        all_left += weight * value[entry]
-                    else:
-                        all_right += weight * value[entry]
-            for x in range(x0, x1):
-                label = labels[y, x]
-                if label == 0:
-                    continue
-                if components[y, x] != component:  # one addition to the sums per run of pixels, not per pixel
-                    activation[component] += run_activation
-                    purity[component] += run_purity
-                    run_activation = run_purity = 0.0
-                    component = components[y, x]
-                if label != own_label:
-                    own_label = label
-                    own_left = own_right = 0.0
+        if cell_i != cells:
+            cells = cell_i
+            asked[:] = 0
+        for run in range(run_start[y], run_start[y + 1]):
+            label = np.int64(component_label[run_component[run]])
+            if label == 0:
+                continue
+            first = before + run_x[run]
+            last = before + (run_x[run + 1] if run + 1 < run_start[y + 1] else width)
+            sum_activation = sum_purity = 0.0
+            for cell_j in range((first + half) // stride, (last - 1 + half) // stride + 1):
+                left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
+                if asked[cell_j] != label:
+                    asked[cell_j] = label
                     for corner in range(4):
                         i = top if corner < 2 else bottom
                         j = left if corner % 2 == 0 else right
-                        weight = 1 - fy if corner < 2 else fy
+                        own[cell_j, corner] = 0.0
                         for entry in range(start[i, j], start[i, j] + count[i, j]):
                             if concept[entry] + 1 == label:
-                                if corner % 2 == 0:
-                                    own_left += weight * value[entry]
-                                else:
-                                    own_right += weight * value[entry]
-                fx = (before + x + 0.5) / stride + 0.5 - cell_j
-                own = own_left + (own_right - own_left) * fx
-                total = all_left + (all_right - all_left) * fx
-                run_activation += own
-                if total > 0:
-                    run_purity += own / total
-        activation[component] += run_activation
-        purity[component] += run_purity
+                                own[cell_j, corner] += value[entry]
+                own_left = own[cell_j, 0] + (own[cell_j, 2] - own[cell_j, 0]) * fy
+                own_slope = own[cell_j, 1] + (own[cell_j, 3] - own[cell_j, 1]) * fy - own_left
+                all_left = total[top, left] + (total[bottom, left] - total[top, left]) * fy
+                all_slope = total[top, right] + (total[bottom, right] - total[top, right]) * fy - all_left
+                corner_x = cell_j * stride - half
+                x0, x1 = max(first, corner_x), min(last, corner_x + stride)
+                n = x1 - x0
+                fx = (x0 + 0.5) / stride + 0.5 - cell_j
+                sum_activation += n * (own_left + own_slope * (fx + 0.5 * (n - 1) / stride))
+                if own_left == all_left and own_slope == all_slope:
+                    sum_purity += n if all_left > 0 or all_slope > 0 else 0
+                    continue
+                for p in range(n):  # no sum in here: the compiler turns this loop into vector instructions
+                    at = fx + p / stride
+                    share[p] = (own_left + own_slope * at) / max(all_left + all_slope * at, 1e-30)
+                for p in range(n):
+                    sum_purity += share[p]
+            activation[run_component[run]] += sum_activation
+            purity[run_component[run]] += sum_purity
 
 
 def upsample_argmax(activations: ActivationMap, *, stride_px: int, height: int, width: int) -> Labels:
@@ -210,9 +219,8 @@ def component_statistics(
     activations: ActivationMap,
     *,
     stride_px: int,
-    labels: Labels,
-    components: NDArray[np.int32],
-    n_components: int,
+    runs: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], Labels],
+    width: int,
     offset_px: tuple[int, int] = (0, 0),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Activation and purity of each component, summed over its pixels.
@@ -220,43 +228,46 @@ def component_statistics(
     Args:
         activations: (n_concepts, grid_h, grid_w).
         stride_px: Output px per token side.
-        labels: (height, width), as labelled (cleaned-up pixels count with the concept they were given).
-        components: (height, width) component of every pixel.
-        n_components: Number of components.
+        runs: Of the label map, as labelled (cleaned-up pixels count with the concept they were given): (height + 1,)
+            the first run of every row, (n_runs,) their first columns and their components, and (n_components,) the
+            components' labels.
+        width: Columns of the label map.
         offset_px: Rows and columns from the first token's corner to the first pixel of the labels.
 
     Returns:
         Two (n_components,) arrays of sums over the component's pixels: the activation of its own concept, and
         its share of all concepts' activations (0 … 1). 0 for unlabelled components.
     """
-    height = labels.shape[0]
-    parts: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    total = _totals(activations.start, activations.count, activations.value)
+    bands = 2
+    sums = np.zeros((2, bands, len(runs[3])))
+    edges = [(len(runs[0]) - 1) * band // bands for band in range(bands + 1)]
 
-    def add(first: int, last: int) -> None:
-        sums = np.zeros(n_components), np.zeros(n_components)
+    def add(band: int) -> None:
         _add_statistics(
             activations.start,
             activations.count,
             activations.concept,
             activations.value,
+            total,
             stride_px,
             *offset_px,
-            labels,
-            components,
-            first,
-            last,
-            *sums,
+            runs,
+            width,
+            edges[band],
+            edges[band + 1],
+            *sums[:, band],
         )
-        parts.append(sums)
 
-    _in_bands(add, total=height, bands=2)
-    parts.sort(key=lambda sums: sums[0].tobytes())  # an order of summation that does not depend on the threads
-    return np.sum([part[0] for part in parts], axis=0), np.sum([part[1] for part in parts], axis=0)
+    with ThreadPoolExecutor(bands) as pool:
+        list(pool.map(add, range(bands)))
+    activation, purity = sums.sum(axis=1)
+    return activation, purity
 
 
-def _in_bands(work: Callable[[int, int], None], *, total: int, bands: int | None = None) -> None:
+def _in_bands(work: Callable[[int, int], None], *, total: int) -> None:
     """Run ``work(first, last)`` over 0 … total in parallel bands."""
-    bands = min(total, bands or 4 * (os.cpu_count() or 1))
+    bands = min(total, 4 * (os.cpu_count() or 1))
     edges = [total * band // bands for band in range(bands + 1)]
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         list(pool.map(work, edges[:-1], edges[1:]))

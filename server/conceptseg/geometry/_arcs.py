@@ -55,7 +55,14 @@ def trace_arcs(labels: Labels, components: Components) -> Arcs:
     cracks = np.empty((height + 1, width + 1), np.uint8)
     is_corner = np.empty(cracks.shape, np.bool_)
     _find_cracks(padded, cracks, is_corner)
-    arcs = Arcs(*_trace(cracks, components.map, np.flatnonzero(is_corner), _CRACK_COUNT))
+    arcs = Arcs(*_trace(
+            cracks,
+            components.run_start,
+            components.run_x,
+            components.run_component,
+            np.flatnonzero(is_corner),
+            _CRACK_COUNT,
+        ))
     # No crack separates unlabelled areas at the border from what is beyond it: they are one face.
     is_open = touches_border(components) & (components.label == 0)
     arcs.left[(arcs.left >= 0) & is_open[arcs.left]] = OUTSIDE
@@ -83,15 +90,31 @@ def _find_cracks(padded: Labels, cracks: NDArray[np.uint8], is_corner: NDArray[n
 
 
 @kernel
-def _component_on_left(components: NDArray[np.int32], y: int, x: int, direction: int) -> int:
+def _component_on_left(
+    run_start: NDArray[np.int64],
+    run_x: NDArray[np.int32],
+    run_component: NDArray[np.int32],
+    width: int,
+    y: int,
+    x: int,
+    direction: int,
+) -> int:
     """The component left of the crack that leaves the pixel corner (y, x) in ``direction``."""
     if direction == 1 or direction == 2:
         x -= 1
     if direction >= 2:
         y -= 1
-    if y < 0 or x < 0 or y >= components.shape[0] or x >= components.shape[1]:
+    if y < 0 or x < 0 or y >= run_start.size - 1 or x >= width:
         return -1
-    return int(components[y, x])
+    low = run_start[y]
+    high = run_start[y + 1]
+    while high - low > 1:
+        middle = (low + high) // 2
+        if run_x[middle] <= x:
+            low = middle
+        else:
+            high = middle
+    return int(run_component[low])
 
 
 @kernel
@@ -111,7 +134,9 @@ def _node_at(nodes: NDArray[np.int64], position: int) -> int:
 @kernel
 def _trace(
     cracks: NDArray[np.uint8],
-    components: NDArray[np.int32],
+    run_start: NDArray[np.int64],
+    run_x: NDArray[np.int32],
+    run_component: NDArray[np.int32],
     corners: NDArray[np.int64],
     crack_count: NDArray[np.int64],
 ) -> tuple[
@@ -179,7 +204,7 @@ def _trace(
                 x = x0
                 direction = first
                 start[arc] = point
-                left[2 * arc] = _component_on_left(components, y, x, direction)
+                left[2 * arc] = _component_on_left(run_start, run_x, run_component, width - 1, y, x, direction)
                 point_x[point] = x
                 point_y[point] = y
                 point += 1
@@ -199,7 +224,7 @@ def _trace(
                         direction = turned if (bits >> turned) & 1 else (direction + 3) & 3
                     cracks[y, x] = 0
                 back = (direction + 2) & 3
-                left[2 * arc + 1] = _component_on_left(components, y, x, back)
+                left[2 * arc + 1] = _component_on_left(run_start, run_x, run_component, width - 1, y, x, back)
                 point_x[point] = x
                 point_y[point] = y
                 point += 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,28 +12,43 @@ from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.labels import Labels
 from conceptseg.geometry._kernel import kernel
 
+_Value = TypeVar("_Value", bound=np.generic)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Components:
     """The 4-connected areas of equal label, unlabelled areas included.
 
-    Components are numbered by their first pixel in raster order, so equal label maps number equally.
+    Components are numbered by their first pixel in raster order, so equal label maps number equally. Their pixels are
+    runs: all of a row's pixels from one change of label to the next, in raster order.
 
     Attributes:
-        map: (h, w) int32, the component of every pixel.
+        shape: Height and width of the label map.
+        run_start: (h + 1,) int64, the first run of every row, and the number of all.
+        run_x: (runs,) int32, the first column of every run.
+        run_component: (runs,) int32, its component.
         label: (n,) the label of every component, in the label map's dtype; 0 = unlabelled.
         area_px: (n,) int64, the number of pixels of every component.
     """
 
-    map: NDArray[np.int32]
+    shape: tuple[int, int]
+    run_start: NDArray[np.int64]
+    run_x: NDArray[np.int32]
+    run_component: NDArray[np.int32]
     label: Labels
     area_px: NDArray[np.int64]
+
+    def painted(self, value: NDArray[_Value]) -> NDArray[_Value]:
+        """``value[component]`` of every pixel, (h, w), of (n,) values."""
+        out = np.empty(self.shape, value.dtype)
+        _paint(self.run_start, self.run_x, self.run_component, value, out)
+        return out
 
 
 def label_components(labels: Labels) -> Components:
     """Number the 4-connected areas of equal label, background components included.
 
-    Runs of equal pixels are joined to the rows above by union-find (Wu, Otoo & Suzuki 2009: a root is always
+    Runs of equal pixels are joined to the row above by union-find (Wu, Otoo & Suzuki 2009: a root is always
     the smallest provisional number, so one more pass over the provisional numbers gives final ones).
 
     Args:
@@ -42,21 +58,31 @@ def label_components(labels: Labels) -> Components:
         InvalidRequestError: not a two-dimensional uint8 or uint16 array, or without pixels.
     """
     labels = require_labels(labels)
-    provisional = np.empty(labels.shape, np.int32)
-    # Every pixel could start a component. Memory that is never written is never used.
-    parent = np.empty(labels.size, np.int32)
+    run_start = np.empty(labels.shape[0] + 1, np.int64)
+    # Every pixel could start a run and a component. Memory that is never written is never used.
+    run_x, run_component, parent = (np.empty(labels.size, np.int32) for _ in range(3))
     area = np.empty(labels.size, np.int64)
     label = np.empty(labels.size, labels.dtype)
-    count = _number_runs(labels, provisional, parent, area, label)
-    n_components = _resolve(provisional.reshape(-1), parent[:count], area, label)
-    return Components(map=provisional, label=label[:n_components].copy(), area_px=area[:n_components].copy())
+    count = _number_runs(labels, run_start, run_x, run_component, parent, area, label)
+    runs = int(run_start[-1])
+    run_component = run_component[:runs].copy()
+    n_components = _resolve(run_component, parent[:count], area, label)
+    return Components(
+        shape=(labels.shape[0], labels.shape[1]),
+        run_start=run_start,
+        run_x=run_x[:runs].copy(),
+        run_component=run_component,
+        label=label[:n_components].copy(),
+        area_px=area[:n_components].copy(),
+    )
 
 
 def touches_border(components: Components) -> NDArray[np.bool_]:
     """(n,) which components reach the border of the map."""
+    start, component = components.run_start, components.run_component
     touches = np.zeros(components.area_px.size, np.bool_)
-    for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
-        touches[components.map[line]] = True
+    for runs in (np.s_[: start[1]], np.s_[start[-2] :], start[:-1], start[1:] - 1):
+        touches[component[runs]] = True
     return touches
 
 
@@ -87,25 +113,40 @@ def find_root(parent: NDArray[np.int32], item: int) -> int:
 @kernel
 def _number_runs(
     labels: Labels,
-    provisional: NDArray[np.int32],
+    run_start: NDArray[np.int64],
+    run_x: NDArray[np.int32],
+    run_component: NDArray[np.int32],
     parent: NDArray[np.int32],
     area: NDArray[np.int64],
     label: Labels,
 ) -> int:
-    """Give every run of equal pixels the number of a touching equal run above, or a new one."""
+    """Give every run of equal pixels the number of the equal runs that it touches above, or a new one."""
     height, width = labels.shape
+    change = np.zeros(-(-width // 8) * 8, np.uint8)
+    change[0] = 1
+    eight_changes = change.view(np.uint64)
     count = 0
+    runs = 0
+    above = 0  # the first run of the row above that ends right of where this row has come to
     for y in range(height):
-        x = 0
-        while x < width:
-            value = labels[y, x]
-            start = x
+        run_start[y] = runs
+        end_above = runs
+        for x in range(1, width):
+            change[x] = labels[y, x] != labels[y, x - 1]
+        for eight in range(eight_changes.size):
+            if eight_changes[eight] != 0:
+                for x in range(8 * eight, 8 * eight + 8):
+                    if change[x]:
+                        run_x[runs] = x
+                        runs += 1
+        for run in range(end_above, runs):
+            start = run_x[run]
+            end = run_x[run + 1] if run + 1 < runs else width
+            value = labels[y, start]
             own = -1
-            above = -1
-            while x < width and labels[y, x] == value:
-                if y > 0 and labels[y - 1, x] == value and provisional[y - 1, x] != above:
-                    above = provisional[y - 1, x]
-                    root = find_root(parent, above)
+            while above < end_above:
+                if label[run_component[above]] == value:
+                    root = find_root(parent, run_component[above])
                     if own < 0:
                         own = root
                     elif root < own:
@@ -113,21 +154,29 @@ def _number_runs(
                         own = root
                     elif root > own:
                         parent[root] = own
-                x += 1
+                right = run_x[above + 1] if above + 1 < end_above else width
+                if right > end:
+                    break
+                above += 1
+                if right == end:
+                    break
             if own < 0:
                 own = count
                 parent[own] = own
                 area[own] = 0
                 label[own] = value
                 count += 1
-            area[own] += x - start
-            for i in range(start, x):
-                provisional[y, i] = own
+            area[own] += end - start
+            run_component[run] = own
+        above = end_above
+    run_start[height] = runs
     return count
 
 
 @kernel
-def _resolve(provisional: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels) -> int:
+def _resolve(
+    run_component: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels
+) -> int:
     """Replace provisional by final numbers everywhere; return the number of components.
 
     A parent is never larger than its child, so one pass down adds up the areas and one pass up renumbers.
@@ -144,6 +193,21 @@ def _resolve(provisional: NDArray[np.int32], parent: NDArray[np.int32], area: ND
             count += 1
         else:
             parent[i] = parent[parent[i]]
-    for i in range(provisional.size):
-        provisional[i] = parent[provisional[i]]
+    for i in range(run_component.size):
+        run_component[i] = parent[run_component[i]]
     return count
+
+
+@kernel
+def _paint(
+    run_start: NDArray[np.int64],
+    run_x: NDArray[np.int32],
+    run_component: NDArray[np.int32],
+    value: NDArray[_Value],
+    out: NDArray[_Value],
+) -> None:
+    height, width = out.shape
+    for y in range(height):
+        for run in range(run_start[y], run_start[y + 1]):
+            end = run_x[run + 1] if run + 1 < run_start[y + 1] else width
+            out[y, run_x[run] : end] = value[run_component[run]]

@@ -44,7 +44,9 @@ def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float)
     small = components.area_px < limit
     if not small.any():
         return labels.copy()
-    graph = _shared_boundaries(components.map, components.area_px.size)
+    graph = _shared_boundaries(
+        components.run_start, components.run_x, components.run_component, components.shape[1], components.label.size
+    )
     merged = _merge(
         *graph,
         components.label.astype(np.int32),  # one type, so that it is compiled once
@@ -55,18 +57,20 @@ def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float)
         int(min(max(min_area_px, min_hole_area_px), labels.size)) + 1,
     )
     new_labels: Labels = merged.astype(labels.dtype)
-    return _paint(components.map, new_labels)
+    return components.painted(new_labels)
 
 
 @kernel
-def _count_pair(keys: NDArray[np.int64], counts: NDArray[np.int64], first: int, second: int, n_components: int) -> int:
-    """Count one crack between two components in a hash table; return 1 if the pair is new."""
+def _count_pair(
+    keys: NDArray[np.int64], counts: NDArray[np.int64], first: int, second: int, cracks: int, n_components: int
+) -> int:
+    """Count cracks between two components in a hash table; return 1 if the pair is new."""
     key = np.int64(min(first, second)) * n_components + max(first, second)
     mask = keys.size - 1
     place = ((key * 0x9E3779B97F4A7C1) >> 20) & mask
     while keys[place] != key and keys[place] >= 0:
         place = (place + 1) & mask
-    counts[place] += 1
+    counts[place] += cracks
     if keys[place] < 0:
         keys[place] = key
         return 1
@@ -90,24 +94,40 @@ def _grow(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[n
 
 @kernel
 def _shared_boundaries(
-    components: NDArray[np.int32], n_components: int
+    run_start: NDArray[np.int64],
+    run_x: NDArray[np.int32],
+    run_component: NDArray[np.int32],
+    width: int,
+    n_components: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Starts of every component's neighbours, the neighbours, and the lengths of the shared boundaries."""
     keys = np.full(1024, -1, np.int64)
     counts = np.zeros(1024, np.int64)
     used = 0
-    height, width = components.shape
+    height = run_start.size - 1
     for y in range(height):
+        above = run_start[y - 1] if y > 0 else run_start[y]
+        end_above = run_start[y]
         # At most half full, whatever the row brings.
-        while 2 * (used + 2 * width) > keys.size:
+        while 2 * (used + 2 * (run_start[y + 1] - above)) > keys.size:
             keys, counts = _grow(keys, counts)
-        for x in range(width - 1):
-            if components[y, x] != components[y, x + 1]:
-                used += _count_pair(keys, counts, components[y, x], components[y, x + 1], n_components)
-        if y + 1 < height:
-            for x in range(width):
-                if components[y, x] != components[y + 1, x]:
-                    used += _count_pair(keys, counts, components[y, x], components[y + 1, x], n_components)
+        for run in range(run_start[y], run_start[y + 1]):
+            own = run_component[run]
+            last = run + 1 == run_start[y + 1]
+            end = width if last else run_x[run + 1]
+            if not last:
+                used += _count_pair(keys, counts, own, run_component[run + 1], 1, n_components)
+            while above < end_above:
+                right = run_x[above + 1] if above + 1 < end_above else width
+                other = run_component[above]
+                if other != own:
+                    shared = min(right, end) - max(run_x[above], run_x[run])
+                    used += _count_pair(keys, counts, own, other, shared, n_components)
+                if right > end:
+                    break
+                above += 1
+                if right == end:
+                    break
     start = np.zeros(n_components + 1, np.int64)
     for i in range(keys.size):
         if keys[i] >= 0:
@@ -235,12 +255,3 @@ def _merge(
     for component in range(n):
         label[component] = label[find_root(parent, component)]
     return label
-
-
-@kernel
-def _paint(components: NDArray[np.int32], label: Labels) -> Labels:
-    painted = np.empty(components.shape, label.dtype)
-    for y in range(components.shape[0]):
-        for x in range(components.shape[1]):
-            painted[y, x] = label[components[y, x]]
-    return painted

@@ -218,9 +218,8 @@ def outline_sheet(
     activation, purity = component_statistics(
         activations,
         stride_px=stride_px,
-        labels=labels,
-        components=parts.map,
-        n_components=parts.area_px.size,
+        runs=(parts.run_start, parts.run_x, parts.run_component, parts.label),
+        width=sheet.width,
         offset_px=(sheet.y - first_row * stride_px, sheet.x),
     )
     own = coverage.component
