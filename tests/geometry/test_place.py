@@ -41,7 +41,7 @@ def is_coverage(polygons: np.ndarray) -> bool:
 
 def concept_polygons(coverage: Coverage, *, grid: PixelGrid, clip: Polygon | None) -> tuple[np.ndarray, np.ndarray]:
     """The component of every placed polygon, and the polygons."""
-    index, polygons = place_polygons(coverage.polygons, grid=grid, clip=clip)
+    index, polygons = place_polygons(coverage.outlines, grid=grid, clip=clip)
     return coverage.component[index], polygons
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from conceptseg.bench.process import measured_apart, peak_gib
 from conceptseg.geometry.coverage import polygonize
 from conceptseg.geometry.join import join_sheets
+from conceptseg.geometry.polygon_arrays import PolygonArrays
 
 _SHEET_PX = 4096
 _FEATURE_PX = 64
@@ -40,9 +41,10 @@ def polygonize_large(*, side_px: int, n_classes: int) -> dict[str, float | bool]
         for x in (0, *lines):
             coverage = polygonize(labels[y : y + _SHEET_PX, x : x + _SHEET_PX], tolerance_px=1.0)
             corner = np.array([x, y], np.float64)
-            polygons.append(shapely.transform(coverage.polygons, lambda xy, corner=corner: xy + corner))
+            polygons.append(coverage.outlines.with_xy(coverage.outlines.xy + corner))
             values.append(coverage.labels.astype(np.int64))
-    joined, _ = join_sheets(np.concatenate(polygons), np.concatenate(values), columns=lines, rows=lines)
+    arrays, _ = join_sheets(PolygonArrays.concatenated(polygons), np.concatenate(values), columns=lines, rows=lines)
+    joined = arrays.polygons()
     seconds = time.perf_counter() - started
     peak = peak_gib()
     return {

@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import InvalidRequestError
@@ -15,6 +14,7 @@ from conceptseg.geometry._arcs import OUTSIDE, trace_arcs
 from conceptseg.geometry._rings import join_rings, ring_coordinates
 from conceptseg.geometry._simplify import simplify_arcs
 from conceptseg.geometry.components import Components, label_components, require_labels
+from conceptseg.geometry.polygon_arrays import PolygonArrays
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,16 +23,21 @@ class Coverage:
 
     Attributes:
         labels: (n,) the label of every polygon, never 0.
-        polygons: (n,) `shapely.Polygon` in pixel corners of the label map: x right, y down, the pixel
-            (row i, column j) covers [j, j + 1] × [i, i + 1]. Shells have a positive area, holes a negative.
+        outlines: n polygons in pixel corners of the label map: x right, y down, the pixel (row i, column j)
+            covers [j, j + 1] × [i, i + 1]. Shells have a positive area, holes a negative.
         component: (n,) int32, the component of every polygon, ascending.
         components: All components of the label map, the unlabelled ones included.
     """
 
     labels: Labels
-    polygons: NDArray[np.object_]
+    outlines: PolygonArrays
     component: NDArray[np.int32]
     components: Components
+
+    @property
+    def polygons(self) -> NDArray[np.object_]:
+        """The outlines as (n,) `shapely.Polygon`."""
+        return self.outlines.polygons()
 
 
 def polygonize(labels: Labels, *, tolerance_px: float) -> Coverage:
@@ -71,7 +76,5 @@ def polygonize(labels: Labels, *, tolerance_px: float) -> Coverage:
     )
     shells = np.flatnonzero(rings.area2[kept] > 0)
     component = rings.component[kept][shells]
-    polygons = shapely.from_ragged_array(
-        shapely.GeometryType.POLYGON, coordinates, (ring_offsets, np.append(shells, kept.size))
-    )
-    return Coverage(labels=components.label[component], polygons=polygons, component=component, components=components)
+    outlines = PolygonArrays(xy=coordinates, ring_start=ring_offsets, polygon_start=np.append(shells, kept.size))
+    return Coverage(labels=components.label[component], outlines=outlines, component=component, components=components)

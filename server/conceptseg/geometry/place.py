@@ -12,6 +12,7 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import PixelGrid
+from conceptseg.geometry.polygon_arrays import PolygonArrays
 
 COORDINATE_STEP_PX = 0.25
 """Output coordinates are multiples of this many full-resolution px.
@@ -25,7 +26,7 @@ _SMALLEST_PIECE_STEPS2 = 16.0
 
 
 def place_polygons(
-    outlines: NDArray[np.object_], *, grid: PixelGrid, clip: Polygon | MultiPolygon | None
+    outlines: PolygonArrays, *, grid: PixelGrid, clip: Polygon | MultiPolygon | None
 ) -> tuple[NDArray[np.int64], NDArray[np.object_]]:
     """Polygons of a coverage in full-resolution px of the image, cut to ``clip``.
 
@@ -37,7 +38,7 @@ def place_polygons(
     dropped, and pieces below 1 px² go to the neighbouring piece.
 
     Args:
-        outlines: (n,) polygons in pixel corners of the label map.
+        outlines: n polygons in pixel corners of the label map.
         grid: Where the label map lies in the image.
         clip: The shape of the parent annotation in full-resolution px, or None for the whole region.
 
@@ -158,12 +159,10 @@ def _coordinate_step(grid: PixelGrid) -> float:
     return COORDINATE_STEP_PX * 2.0 ** min(0, math.floor(math.log2(scale)))
 
 
-def _to_image(polygons: NDArray[np.object_], *, grid: PixelGrid, step: float) -> NDArray[np.object_]:
+def _to_image(outlines: PolygonArrays, *, grid: PixelGrid, step: float) -> NDArray[np.object_]:
     scale = np.array([grid.scale_x, grid.scale_y])
     origin = np.array([grid.region.x, grid.region.y])
-    return np.asarray(
-        shapely.transform(polygons, lambda xy: np.round((xy * scale + origin) / step) * step), dtype=object
-    )
+    return outlines.with_xy(np.round((outlines.xy * scale + origin) / step) * step).polygons()
 
 
 def _contains(clip: Polygon | MultiPolygon, polygons: NDArray[np.object_]) -> NDArray[np.bool_]:

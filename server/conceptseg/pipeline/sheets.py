@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
@@ -22,6 +21,7 @@ from conceptseg.factorization.upsample import component_statistics, upsample_arg
 from conceptseg.geometry.coverage import polygonize
 from conceptseg.geometry.join import join_sheets
 from conceptseg.geometry.place import rasterize
+from conceptseg.geometry.polygon_arrays import PolygonArrays
 from conceptseg.geometry.sieve import remove_small
 from conceptseg.imaging.tiles import Tile
 from conceptseg.imaging.tissue import BlockMask
@@ -41,14 +41,14 @@ class Outlines:
     """Polygons of one label each that form one coverage, with sums over their pixels.
 
     Attributes:
-        polygons: (n,) `shapely.Polygon` in pixel corners of the label map.
+        polygons: n polygons in pixel corners of the label map.
         label: (n,) concept + 1.
         area_px: (n,) pixels.
         activation: (n,) activation of the own concept, summed over pixels.
         purity: (n,) its share of all activations, summed over pixels.
     """
 
-    polygons: NDArray[np.object_]
+    polygons: PolygonArrays
     label: NDArray[np.int64]
     area_px: NDArray[np.float64]
     activation: NDArray[np.float64]
@@ -225,7 +225,7 @@ def outline_sheet(
     own = coverage.component
     corner = np.array([sheet.x, sheet.y], np.float64)
     return Outlines(
-        polygons=np.asarray(shapely.transform(coverage.polygons, lambda xy: xy + corner), object),
+        polygons=coverage.outlines.with_xy(coverage.outlines.xy + corner),
         label=coverage.labels.astype(np.int64),
         area_px=parts.area_px[own].astype(np.float64),
         activation=activation[own],
@@ -238,13 +238,13 @@ def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
     sheets = [_NOTHING, *sheets]
     label = np.concatenate([sheet.label for sheet in sheets])
     joined, owner = join_sheets(
-        np.concatenate([sheet.polygons for sheet in sheets]), label, columns=plan.columns, rows=plan.lines
+        PolygonArrays.concatenated([sheet.polygons for sheet in sheets]), label, columns=plan.columns, rows=plan.lines
     )
-    label_of = np.zeros(joined.size, np.int64)
+    label_of = np.zeros(len(joined), np.int64)
     label_of[owner] = label
 
     def summed(parts: list[NDArray[np.float64]]) -> NDArray[np.float64]:
-        return np.bincount(owner, np.concatenate(parts), minlength=joined.size).astype(np.float64)
+        return np.bincount(owner, np.concatenate(parts), minlength=len(joined)).astype(np.float64)
 
     return Outlines(
         polygons=joined,
@@ -256,7 +256,7 @@ def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
 
 
 _NOTHING = Outlines(
-    polygons=np.empty(0, object),
+    polygons=PolygonArrays.concatenated([]),
     label=np.empty(0, np.int64),
     area_px=np.empty(0),
     activation=np.empty(0),
