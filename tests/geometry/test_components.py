@@ -51,7 +51,9 @@ def test_components_of_awkward_maps_are_those_of_a_flood_fill(name):
 
 def test_a_view_that_is_not_contiguous_is_labelled_like_its_copy():
     labels = np.arange(48, dtype=np.uint8).reshape(6, 8)[::2, ::-1] // 5
-    np.testing.assert_array_equal(component_map(label_components(labels)), component_map(label_components(labels.copy())))
+    np.testing.assert_array_equal(
+        component_map(label_components(labels)), component_map(label_components(labels.copy()))
+    )
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,7 @@ def as_map(text: str) -> np.ndarray:
 def enclosed(components: Components) -> np.ndarray:
     """Which components are background that does not touch the border of the map."""
     pixels = component_map(components)
-    border = np.unique(
-        np.concatenate([pixels[line] for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])])
-    )
+    border = np.unique(np.concatenate([pixels[line] for line in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1])]))
     hole = components.label == 0
     hole[border] = False
     return hole

@@ -55,14 +55,16 @@ def trace_arcs(labels: Labels, components: Components) -> Arcs:
     cracks = np.empty((height + 1, width + 1), np.uint8)
     is_corner = np.empty(cracks.shape, np.bool_)
     _find_cracks(padded, cracks, is_corner)
-    arcs = Arcs(*_trace(
+    arcs = Arcs(
+        *_trace(
             cracks,
             components.run_start,
             components.run_x,
             components.run_component,
             np.flatnonzero(is_corner),
             _CRACK_COUNT,
-        ))
+        )
+    )
     # No crack separates unlabelled areas at the border from what is beyond it: they are one face.
     is_open = touches_border(components) & (components.label == 0)
     arcs.left[(arcs.left >= 0) & is_open[arcs.left]] = OUTSIDE

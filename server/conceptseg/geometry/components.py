@@ -58,19 +58,17 @@ def label_components(labels: Labels) -> Components:
         InvalidRequestError: not a two-dimensional uint8 or uint16 array, or without pixels.
     """
     labels = require_labels(labels)
+    runs = _count_runs(labels)
     run_start = np.empty(labels.shape[0] + 1, np.int64)
-    # Every pixel could start a run and a component. Memory that is never written is never used.
-    run_x, run_component, parent = (np.empty(labels.size, np.int32) for _ in range(3))
-    area = np.empty(labels.size, np.int64)
-    label = np.empty(labels.size, labels.dtype)
+    run_x, run_component, parent = (np.empty(runs, np.int32) for _ in range(3))
+    area = np.empty(runs, np.int64)
+    label = np.empty(runs, labels.dtype)
     count = _number_runs(labels, run_start, run_x, run_component, parent, area, label)
-    runs = int(run_start[-1])
-    run_component = run_component[:runs].copy()
     n_components = _resolve(run_component, parent[:count], area, label)
     return Components(
         shape=(labels.shape[0], labels.shape[1]),
         run_start=run_start,
-        run_x=run_x[:runs].copy(),
+        run_x=run_x,
         run_component=run_component,
         label=label[:n_components].copy(),
         area_px=area[:n_components].copy(),
@@ -108,6 +106,16 @@ def find_root(parent: NDArray[np.int32], item: int) -> int:
         parent[item] = parent[parent[item]]
         item = parent[item]
     return item
+
+
+@kernel
+def _count_runs(labels: Labels) -> int:
+    height, width = labels.shape
+    count = height
+    for y in range(height):
+        for x in range(1, width):
+            count += labels[y, x] != labels[y, x - 1]
+    return int(count)
 
 
 @kernel

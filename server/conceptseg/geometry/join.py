@@ -37,9 +37,8 @@ def join_sheets(
         joined: m polygons, in the order of their first parts.
         owner: (n,) which of ``joined`` each polygon went into.
     """
-    bounds = polygons.bounds()
-    on_line = np.isin(bounds[:, [0, 2]], columns).any(axis=1) | np.isin(bounds[:, [1, 3]], rows).any(axis=1)
-    touching = np.flatnonzero(on_line)
+    touches = on_lines(polygons, columns=columns, rows=rows)
+    touching = np.flatnonzero(touches)
     root = np.arange(len(polygons), dtype=np.int32)
     if not touching.size:
         return polygons, root.astype(np.int64)
@@ -53,7 +52,7 @@ def join_sheets(
 
     # A ring of the result is spans of vertices: all of a ring as it was, or what is left of several, linked.
     linked = _linked(noded, owner[touching])
-    others = np.flatnonzero(~on_line)
+    others = np.flatnonzero(~touches)
     apart = polygons.take(others)
     vertices = len(noded.polygons.xy)
     last = len(linked.owner)
@@ -62,9 +61,16 @@ def join_sheets(
         is_hole=np.append(linked.is_hole, _is_hole(apart)),
         of_span=np.append(linked.of_span, last + np.arange(len(apart.ring_start) - 1)),
         first=np.append(linked.first, vertices + apart.ring_start[:-1]),
-        count=np.append(linked.count, np.diff(apart.ring_start)),
+        length=np.append(linked.length, np.diff(apart.ring_start)),
     )
     return _assembled(np.concatenate([noded.polygons.xy, apart.xy]), rings, n=len(first_parts)), owner
+
+
+def on_lines(polygons: PolygonArrays, *, columns: Sequence[int], rows: Sequence[int]) -> NDArray[np.bool_]:
+    """Which of n polygons, none of which crosses a line, reach one: (n,)."""
+    bounds = polygons.bounds()
+    reaches = np.isin(bounds[:, [0, 2]], columns) | np.isin(bounds[:, [1, 3]], rows)
+    return np.asarray(reaches.any(axis=1), np.bool_)
 
 
 class _Noded(NamedTuple):
@@ -89,14 +95,14 @@ class _Rings(NamedTuple):
         is_hole: (rings,) whether it is a hole.
         of_span: (spans,) the ring of every span; those of one ring in order.
         first: (spans,) the first vertex of every span.
-        count: (spans,) its vertices.
+        length: (spans,) its vertices.
     """
 
     owner: NDArray[np.int64]
     is_hole: NDArray[np.bool_]
     of_span: NDArray[np.int64]
     first: NDArray[np.int64]
-    count: NDArray[np.int64]
+    length: NDArray[np.int64]
 
 
 def _noded(
@@ -199,7 +205,7 @@ def _linked(noded: _Noded, owner: NDArray[np.int64]) -> _Rings:
 
     onwards[ordered(np.flatnonzero(~closing), end)] = ordered(np.flatnonzero(~opening), begin)
     corner = np.where((half % 2 == 0).all(axis=1), half[:, 0] * size + half[:, 1], -1)
-    of_span, first, count, area2 = _rings_of_chains(begin, end, onwards, corner, xy)
+    of_span, first, length, area2 = _rings_of_chains(begin, end, onwards, corner, xy)
     example = np.empty(area2.size, np.int64)
     example[of_span] = first
     whole = np.flatnonzero(~is_cut)
@@ -208,7 +214,7 @@ def _linked(noded: _Noded, owner: NDArray[np.int64]) -> _Rings:
         is_hole=np.append(area2 < 0, _is_hole(noded.polygons)[whole]),
         of_span=np.append(of_span, area2.size + np.arange(whole.size)),
         first=np.append(first, ring_first[whole]),
-        count=np.append(count, np.diff(ring_start)[whole]),
+        length=np.append(length, np.diff(ring_start)[whole]),
     )
 
 
@@ -320,12 +326,12 @@ def _assembled(xy: NDArray[np.float64], rings: _Rings, *, n: int) -> PolygonArra
     rank[order] = np.arange(order.size)
     of_span = rank[rings.of_span]
     in_order = np.argsort(of_span, kind="stable")
-    first, count = rings.first[in_order], rings.count[in_order]
-    start = np.append(0, np.cumsum(count))
-    vertex = np.repeat(first - start[:-1], count) + np.arange(start[-1])
-    length = np.bincount(of_span[in_order], count, minlength=order.size).astype(np.int64)
+    first, length = rings.first[in_order], rings.length[in_order]
+    start = np.append(0, np.cumsum(length))
+    vertex = np.repeat(first - start[:-1], length) + np.arange(start[-1])
+    ring_length = np.bincount(of_span[in_order], length, minlength=order.size).astype(np.int64)
     return PolygonArrays(
         xy=xy[vertex],
-        ring_start=np.append(0, np.cumsum(length)),
+        ring_start=np.append(0, np.cumsum(ring_length)),
         polygon_start=np.append(0, np.cumsum(np.bincount(rings.owner, minlength=n))),
     )

@@ -5,21 +5,17 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 
-import numpy as np
-import shapely
 import torch
-from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import ConceptClass, default_classes
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.labels import LabelMap
-from conceptseg.domain.polygons import ConceptPolygon
 from conceptseg.domain.progress import (
     IsCancelled,
     Progress,
@@ -28,15 +24,25 @@ from conceptseg.domain.progress import (
     report_nothing,
     stop_if,
 )
-from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.allocator import give_back_free_memory
 from conceptseg.encoders.encoder import Encoder
-from conceptseg.geometry.place import place_polygons, require_clip
+from conceptseg.factorization.activations import ActivationMap
+from conceptseg.geometry.join import on_lines
+from conceptseg.geometry.place import require_clip
 from conceptseg.imaging.source import PixelSource
+from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.activate import Activation
-from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
+from conceptseg.pipeline.finish import Placed, finished, place
+from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
-from conceptseg.pipeline.sheets import LabelCanvas, Outlines, SheetPlan, join_outlines, outline_sheet
+from conceptseg.pipeline.sheets import (
+    NO_OUTLINES,
+    LabelCanvas,
+    Outlines,
+    SheetPlan,
+    join_outlines,
+    outline_sheet,
+)
 
 _TIDY_SECONDS = 30.0
 """Time between two tidyings of memory; each costs page faults for what the encoder uses again."""
@@ -109,13 +115,23 @@ def segment(
         clip=clip,
         canvas=canvas,
     )
+    finish = partial(place, grid=grid, clip=clip, n_concepts=n_concepts)
+
+    def outline_and_finish(strip: ActivationMap, *, first_row: int, sheet: Tile) -> tuple[Outlines, Placed]:
+        """What may go on in other sheets, and what is finished."""
+        found = outline(strip, first_row=first_row, sheet=sheet)
+        if clip is not None:  # cuts all at once
+            return found, finish(NO_OUTLINES)
+        goes_on = on_lines(found.polygons, columns=plan.columns, rows=plan.lines)
+        return found.take(goes_on), finish(found.take(~goes_on))
+
     workers = _sheet_workers(encoder.device)
     with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
-        sheets: list[Future[Outlines]] = []
+        sheets: list[Future[tuple[Outlines, Placed]]] = []
         tidied = time.perf_counter()
         try:
             for (first_row, _), row, strip in zip(plan.bands, plan.rows, activation.strips(plan.bands), strict=True):
-                sheets += [pool.submit(outline, strip, first_row=first_row, sheet=sheet) for sheet in row]
+                sheets += [pool.submit(outline_and_finish, strip, first_row=first_row, sheet=sheet) for sheet in row]
                 # Strips wait in memory for their sheets: not more of them than there are at work, and one row.
                 for future in sheets[: -len(row) - workers]:
                     future.result()
@@ -128,16 +144,14 @@ def segment(
             raise
         with stage("label"):
             parts = [future.result() for future in sheets]
+            del sheets
     seconds["encode"] = activation.encode_seconds
     seconds["factorize"] = activation.factorize_seconds
     with stage("polygons"):
-        outlines = join_outlines(parts, plan)
-        del sheets, parts  # on a whole slide every copy of the polygons counts
-        index, placed = place_polygons(outlines.polygons, grid=grid, clip=clip)
+        joined = finish(join_outlines([unfinished for unfinished, _ in parts], plan))
     with stage("measure"):
-        polygons = _measured(placed, index, outlines, grid=grid)
         classes = _classes(dictionary, n_concepts)
-        summaries = _summaries(polygons, classes, outlines)
+        polygons, summaries = finished([*(placed for _, placed in parts), joined], classes)
     return SegmentationResult(
         run_id=str(uuid.uuid4()),
         image=source.name,
@@ -156,61 +170,6 @@ def _sheet_workers(device: torch.device) -> int:
     """Sheets outlined at once beside the encoder: a GPU leaves the processor to them."""
     cores = os.cpu_count() or 1
     return max(1, cores // 2 if device.type != "cpu" else cores // 4)
-
-
-def _measured(
-    placed: NDArray[np.object_], index: NDArray[np.int64], outlines: Outlines, *, grid: PixelGrid
-) -> tuple[ConceptPolygon, ...]:
-    areas = shapely.area(placed) * grid.full_pixel_area_um2
-    perimeters = shapely.length(placed) * grid.full_pixel_size_um
-    total = float(areas.sum())
-    rows = zip(
-        (outlines.label[index] - 1).tolist(),
-        placed,
-        areas.tolist(),
-        perimeters.tolist(),
-        (outlines.activation / outlines.area_px)[index].tolist(),
-        (outlines.purity / outlines.area_px)[index].tolist(),
-        strict=True,
-    )
-    return tuple(
-        ConceptPolygon(
-            concept=concept,
-            polygon=outline,
-            measurements={
-                "Area µm^2": area,
-                "Area %": 100 * area / total,
-                "Perimeter µm": perimeter,
-                "Mean activation": mean_activation,
-                "Concept purity": mean_purity,
-            },
-        )
-        for concept, outline, area, perimeter, mean_activation, mean_purity in rows
-    )
-
-
-def _summaries(
-    polygons: Sequence[ConceptPolygon],
-    classes: tuple[ConceptClass, ...],
-    outlines: Outlines,
-) -> tuple[ConceptSummary, ...]:
-    n = len(classes)
-    concepts = np.array([polygon.concept for polygon in polygons], np.int64)
-    areas = np.bincount(concepts, [polygon.measurements["Area µm^2"] for polygon in polygons], minlength=n)
-    counts = np.bincount(concepts, minlength=n)
-    pixels = np.bincount(outlines.label, outlines.area_px, minlength=n + 1)[1:]
-    summed = np.bincount(outlines.label, outlines.activation, minlength=n + 1)[1:]
-    total = max(float(areas.sum()), np.finfo(float).tiny)
-    return tuple(
-        ConceptSummary(
-            concept_class=classes[k],
-            area_um2=float(areas[k]),
-            area_percent=100 * float(areas[k]) / total,
-            polygons=int(counts[k]),
-            mean_activation=float(summed[k] / pixels[k]) if pixels[k] else 0.0,
-        )
-        for k in range(n)
-    )
 
 
 def _classes(dictionary: ConceptDictionary | None, n_concepts: int) -> tuple[ConceptClass, ...]:

@@ -54,6 +54,16 @@ class Outlines:
     activation: NDArray[np.float64]
     purity: NDArray[np.float64]
 
+    def take(self, mask: NDArray[np.bool_]) -> Outlines:
+        """Some of them, (n,) True for those."""
+        return Outlines(
+            polygons=self.polygons.take(np.flatnonzero(mask)),
+            label=self.label[mask],
+            area_px=self.area_px[mask],
+            activation=self.activation[mask],
+            purity=self.purity[mask],
+        )
+
 
 class SheetPlan:
     """How a grid is cut into rows of sheets, and which token rows each row of sheets needs.
@@ -185,7 +195,7 @@ def outline_sheet(
     columns = slice(first_column, -(-(outer.x + outer.width) // stride_px))
     rows = slice(row, row + -(-outer.height // stride_px))
     if not activations.count[rows, columns].any():
-        return _NOTHING
+        return NO_OUTLINES
     labels: Labels = upsample_argmax(
         activations.part(rows, columns), stride_px=stride_px, height=outer.height, width=outer.width
     )
@@ -211,7 +221,7 @@ def outline_sheet(
     top, left = sheet.y - outer.y, sheet.x - outer.x
     labels = np.ascontiguousarray(labels[top : top + sheet.height, left : left + sheet.width])
     if not labels.any():
-        return _NOTHING
+        return NO_OUTLINES
     canvas.put(labels, sheet)
     coverage = polygonize(labels, tolerance_px=settings.tolerance_px)
     parts = coverage.components
@@ -235,7 +245,7 @@ def outline_sheet(
 
 def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
     """One coverage of all sheets: polygons that go on beyond a sheet's edge become one."""
-    sheets = [_NOTHING, *sheets]
+    sheets = [NO_OUTLINES, *sheets]
     label = np.concatenate([sheet.label for sheet in sheets])
     joined, owner = join_sheets(
         PolygonArrays.concatenated([sheet.polygons for sheet in sheets]), label, columns=plan.columns, rows=plan.lines
@@ -255,7 +265,7 @@ def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
     )
 
 
-_NOTHING = Outlines(
+NO_OUTLINES = Outlines(
     polygons=PolygonArrays.concatenated([]),
     label=np.empty(0, np.int64),
     area_px=np.empty(0),

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import cv2
 import numpy as np
@@ -201,13 +201,16 @@ def _outer(tile: Tile, spec: EncoderSpec) -> Tile:
 
 
 def _blocks(tiles: TileGrid, *, block_px: int) -> list[list[Tile]]:
-    """Tiles in blocks of about ``block_px``, row by row."""
+    """Tiles in blocks of about ``block_px``, row by row; the first, for which the encoder waits, in slices."""
     across = max(1, block_px // tiles.tile_px)
     side = across * tiles.tile_px
     blocks: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         blocks.setdefault((tile.y // side, tile.x // side), []).append(tile)
-    return list(blocks.values())
+    first, *others = blocks.values()
+    edges = sorted({0, across // 8, across // 4, across // 2, across})
+    slices = [[tile for tile in first if low <= tile.x // tiles.tile_px < high] for low, high in pairwise(edges)]
+    return [*filter(None, slices), *others]
 
 
 def _read_block(
