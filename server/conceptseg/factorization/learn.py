@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from numba import njit
 from numpy.typing import NDArray
 from sklearn.decomposition import non_negative_factorization
 from sklearn.exceptions import ConvergenceWarning
@@ -15,6 +16,7 @@ from conceptseg.domain.progress import IsCancelled, never_cancelled, stop_if
 from conceptseg.factorization.learned import require_enough
 
 _TINY = 1e-12
+_COLUMNS_AT_ONCE = 512
 
 
 def learn_nmf(
@@ -49,19 +51,14 @@ def learn_nmf(
     x = tokens.to(torch.float32)
     generator = torch.Generator().manual_seed(seed)
     concepts = x[torch.randperm(len(x), generator=generator)[:n_concepts].to(x.device)] + 1e-4
-    activations = torch.ones((len(x), n_concepts), device=x.device)
+    activations = torch.ones((n_concepts, len(x)), device=x.device)  # a row per concept: memory is read in order
     energy = float(x.double().square().sum())
     first = previous = np.inf
     for _ in range(max_iterations):
         stop_if(cancelled)
-        gram, correlations = concepts @ concepts.T, x @ concepts.T
-        for c in range(n_concepts):
-            step = (correlations[:, c] - activations @ gram[:, c]) / gram[c, c].clamp(min=_TINY)
-            activations[:, c] = (activations[:, c] + step).clamp(min=0)
-        gram, correlations = activations.T @ activations, activations.T @ x
-        for c in range(n_concepts):
-            step = (correlations[c] - gram[c] @ concepts) / gram[c, c].clamp(min=_TINY)
-            concepts[c] = (concepts[c] + step).clamp(min=0)
+        _sweep(activations, concepts @ concepts.T, concepts @ x.T)
+        gram, correlations = activations @ activations.T, activations @ x
+        _sweep(concepts, gram, correlations)
         explained = 2 * (correlations * concepts).double().sum() - (gram * (concepts @ concepts.T)).double().sum()
         error = energy - float(explained)
         first = min(first, error) if np.isfinite(first) else error
@@ -71,6 +68,34 @@ def learn_nmf(
     norms = concepts.norm(dim=1, keepdim=True)
     learned: NDArray[np.float32] = (concepts / norms.clamp(min=_TINY)).cpu().numpy()
     return learned
+
+
+def _sweep(rows: Tensor, gram: Tensor, correlations: Tensor) -> None:
+    """Set each of the ``rows`` (n_concepts, m) in turn to its non-negative optimum beside the others."""
+    if rows.device.type == "cpu":
+        _sweep_compiled(rows.numpy(), gram.numpy(), correlations.numpy())
+        return
+    for c in range(len(rows)):
+        step = (correlations[c] - gram[c] @ rows) / gram[c, c].clamp(min=_TINY)
+        rows[c].add_(step).clamp_(min=0)
+
+
+@njit(cache=True, nogil=True)
+def _sweep_compiled(rows, gram, correlations):  # type: ignore[no-untyped-def]
+    """Columns do not depend on each other, so they are swept in blocks that stay in the cache."""
+    n_concepts, n_columns = rows.shape
+    step = np.empty(_COLUMNS_AT_ONCE, np.float32)
+    for first in range(0, n_columns, _COLUMNS_AT_ONCE):
+        last = min(first + _COLUMNS_AT_ONCE, n_columns)
+        for c in range(n_concepts):
+            step[: last - first] = correlations[c, first:last]
+            for other in range(n_concepts):
+                weight = gram[c, other]
+                for j in range(first, last):
+                    step[j - first] -= weight * rows[other, j]
+            divisor = max(gram[c, c], np.float32(_TINY))
+            for j in range(first, last):
+                rows[c, j] = max(rows[c, j] + step[j - first] / divisor, np.float32(0))
 
 
 def nearest_scores(tokens: Tensor, concepts: NDArray[np.float32]) -> NDArray[np.float32]:
