@@ -107,9 +107,13 @@ class NonNegativeProjector:
         return lambda: self._project_on_cpu(tokens.cpu().numpy())
 
     def _project_on_cpu(self, tokens: NDArray[np.float32]) -> Projection:
-        wide = tokens.astype(np.float64)
-        correlations = wide @ self._concepts.T
-        energy = float(np.einsum("ij,ij->", wide, wide))
+        correlations = np.empty((len(tokens), len(self._concepts)))
+        energy = 0.0
+        for start in range(0, len(tokens), _ROWS_PER_TASK):  # few enough to stay in the cache
+            rows = slice(start, start + _ROWS_PER_TASK)
+            wide = tokens[rows].astype(np.float64)
+            np.matmul(wide, self._concepts.T, out=correlations[rows])
+            energy += float(np.vdot(wide, wide))
         _require_finite(energy)
         activations, explained = self._solve_on_cpu(correlations)
         count, concept, value = entries_of(activations)

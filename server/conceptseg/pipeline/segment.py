@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from threading import Semaphore
 
 import torch
 from shapely import MultiPolygon, Polygon
@@ -36,7 +37,6 @@ from conceptseg.pipeline.finish import Placed, finished, place
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.pipeline.sheets import (
-    NO_OUTLINES,
     LabelCanvas,
     Outlines,
     SheetPlan,
@@ -116,18 +116,21 @@ def segment(
         canvas=canvas,
     )
     finish = partial(place, grid=grid, clip=clip, n_concepts=n_concepts)
+    cores = os.cpu_count() or 1
+    workers = _sheet_workers(cores, encoder.device)
+    at_work = Semaphore(workers)
 
-    def outline_and_finish(strip: ActivationMap, *, first_row: int, sheet: Tile) -> tuple[Outlines, Placed]:
+    def outline_and_finish(strip: ActivationMap, *, first_row: int, sheet: Tile) -> tuple[Outlines, Placed | None]:
         """What may go on in other sheets, and what is finished."""
-        found = outline(strip, first_row=first_row, sheet=sheet)
-        if clip is not None:  # cuts all at once
-            return found, finish(NO_OUTLINES)
-        goes_on = on_lines(found.polygons, columns=plan.columns, rows=plan.lines)
-        return found.take(goes_on), finish(found.take(~goes_on))
+        with at_work:
+            found = outline(strip, first_row=first_row, sheet=sheet)
+            if clip is not None:  # cuts all at once
+                return found, None
+            goes_on = on_lines(found.polygons, columns=plan.columns, rows=plan.lines)
+            return found.take(goes_on), finish(found.take(~goes_on))
 
-    workers = _sheet_workers(encoder.device)
-    with ThreadPoolExecutor(workers, thread_name_prefix="sheet") as pool:
-        sheets: list[Future[tuple[Outlines, Placed]]] = []
+    with ThreadPoolExecutor(cores, thread_name_prefix="sheet") as pool:
+        sheets: list[Future[tuple[Outlines, Placed | None]]] = []
         tidied = time.perf_counter()
         try:
             for (first_row, _), row, strip in zip(plan.bands, plan.rows, activation.strips(plan.bands), strict=True):
@@ -142,6 +145,7 @@ def segment(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+        at_work.release(cores)  # the encoder has left the processor to the last row of sheets
         with stage("label"):
             parts = [future.result() for future in sheets]
             del sheets
@@ -151,7 +155,7 @@ def segment(
         joined = finish(join_outlines([unfinished for unfinished, _ in parts], plan))
     with stage("measure"):
         classes = _classes(dictionary, n_concepts)
-        polygons, summaries = finished([*(placed for _, placed in parts), joined], classes)
+        polygons, summaries = finished([*(placed for _, placed in parts if placed is not None), joined], classes)
     return SegmentationResult(
         run_id=str(uuid.uuid4()),
         image=source.name,
@@ -166,9 +170,8 @@ def segment(
     )
 
 
-def _sheet_workers(device: torch.device) -> int:
+def _sheet_workers(cores: int, device: torch.device) -> int:
     """Sheets outlined at once beside the encoder: a GPU leaves the processor to them."""
-    cores = os.cpu_count() or 1
     return max(1, cores // 2 if device.type != "cpu" else cores // 4)
 
 

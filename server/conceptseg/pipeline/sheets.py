@@ -195,7 +195,7 @@ def outline_sheet(
     columns = slice(first_column, -(-(outer.x + outer.width) // stride_px))
     rows = slice(row, row + -(-outer.height // stride_px))
     if not activations.count[rows, columns].any():
-        return NO_OUTLINES
+        return _NOTHING
     labels: Labels = upsample_argmax(
         activations.part(rows, columns), stride_px=stride_px, height=outer.height, width=outer.width
     )
@@ -221,7 +221,7 @@ def outline_sheet(
     top, left = sheet.y - outer.y, sheet.x - outer.x
     labels = np.ascontiguousarray(labels[top : top + sheet.height, left : left + sheet.width])
     if not labels.any():
-        return NO_OUTLINES
+        return _NOTHING
     canvas.put(labels, sheet)
     coverage = polygonize(labels, tolerance_px=settings.tolerance_px)
     parts = coverage.components
@@ -245,7 +245,7 @@ def outline_sheet(
 
 def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
     """One coverage of all sheets: polygons that go on beyond a sheet's edge become one."""
-    sheets = [NO_OUTLINES, *sheets]
+    sheets = [_NOTHING, *sheets]
     label = np.concatenate([sheet.label for sheet in sheets])
     joined, owner = join_sheets(
         PolygonArrays.concatenated([sheet.polygons for sheet in sheets]), label, columns=plan.columns, rows=plan.lines
@@ -265,7 +265,7 @@ def join_outlines(sheets: Sequence[Outlines], plan: SheetPlan) -> Outlines:
     )
 
 
-NO_OUTLINES = Outlines(
+_NOTHING = Outlines(
     polygons=PolygonArrays.concatenated([]),
     label=np.empty(0, np.int64),
     area_px=np.empty(0),
