@@ -9,9 +9,11 @@ import torch
 from safetensors.torch import save_file
 
 from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidRequestError, WeightsUnavailableError
+from conceptseg.encoders import precision
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.features import receptive_radius_px
 from conceptseg.encoders.load import choose_devices, load_encoder
+from conceptseg.encoders.precision import dtype_for
 from conceptseg.encoders.stain import stain_densities
 
 
@@ -177,6 +179,34 @@ def test_gated_weights_that_cannot_be_had_are_one_message_with_the_way_out(monke
         load_encoder("uni", device="cpu")
     for part in ("huggingface.co/MahmoodLab/uni", "accept its licence", "hf auth login", "--weights FILE"):
         assert part in str(error.value)
+
+
+def test_a_processor_computes_in_float32_and_so_do_gpus_that_only_emulate_bfloat16(monkeypatch):
+    assert dtype_for(torch.device("cpu"), None) == torch.float32
+    for capability, dtype in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, it=capability: it)
+        assert dtype_for(torch.device("cuda"), None) == dtype
+        assert dtype_for(torch.device("cuda"), "float32") == torch.float32
+
+
+def test_bfloat16_is_for_processors_that_compute_in_it_and_changes_features_by_its_rounding(monkeypatch):
+    monkeypatch.setattr(precision, "_processor_has_bfloat16", lambda: False)
+    with pytest.raises(EncoderError, match="AVX-512"):
+        load_encoder("lunit-vits16", device="cpu/bfloat16", random_weights=True)
+    monkeypatch.setattr(precision, "_processor_has_bfloat16", lambda: True)
+    tiles = noise(1, 224, 224, 3)
+    ours, exact = (
+        load_encoder("lunit-vits16", device=device, random_weights=True).encode(tiles)
+        for device in ("cpu/bfloat16", "cpu/float32")
+    )
+    assert ours.dtype == exact.dtype == torch.float32
+    difference = (ours - exact).norm() / exact.norm()
+    assert 1e-4 < difference < 0.05
+
+
+def test_a_precision_is_one_of_two():
+    with pytest.raises(EncoderError, match="float32 or bfloat16 after the slash, got 'half'"):
+        load_encoder("default", device="auto/half")
 
 
 def test_a_device_that_is_not_there_is_refused_with_a_remedy():

@@ -184,7 +184,7 @@ class _Counting(Encoder):
     """An encoder that counts the pixels it is given."""
 
     def __init__(self, encoder: Encoder, pixels: list[int] | None = None):
-        self.spec, self.device, self._encoder = encoder.spec, encoder.device, encoder
+        self.spec, self.device, self.dtype, self._encoder = encoder.spec, encoder.device, encoder.dtype, encoder
         self.batch_tiles, self.parallel = encoder.batch_tiles, encoder.parallel
         self.pixels = pixels or [0]  # shared by the encoders of several devices
 
@@ -217,9 +217,8 @@ def best_bare_forward(encoder: Encoder, texture: Rgb) -> tuple[Callable[[], Any]
     Returns:
         The forward pass, how many pixels it takes, and the setting in words.
     """
-    spec, device = encoder.spec, encoder.device
+    spec, device, dtype = encoder.spec, encoder.device, encoder.dtype
     on_gpu = device.type == "cuda"
-    dtype = torch.bfloat16 if on_gpu else torch.float32
     sides = [spec.window_px] if spec.window_px else [256, 512, 1024]
     best: tuple[float, Callable[[], Any], int, str] = (0.0, lambda: None, 0, "")
     for memory_format in (torch.contiguous_format, torch.channels_last):

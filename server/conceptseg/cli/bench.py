@@ -92,6 +92,7 @@ def bench(
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "device": torch.cuda.get_device_name(loaded.device) if loaded.device.type == "cuda" else loaded.device.type,
+        "precision": str(loaded.dtype).removeprefix("torch."),
     }
     lines: list[Line] = []
     runs: list[SlideRun] = []

@@ -22,7 +22,8 @@ device_option = click.option(
     "--device",
     default="auto",
     show_default=True,
-    help="auto, cpu, mps, cuda, cuda:1; several GPUs: cuda:0,cuda:1, or all.",
+    help="auto, cpu, mps, cuda, cuda:1; several GPUs: cuda:0,cuda:1, or all. With /float32 or /bfloat16 behind it for "
+    "another precision than the device's own.",
 )
 
 

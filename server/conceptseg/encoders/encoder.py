@@ -30,26 +30,30 @@ _WORTHWHILE = 1.01
 class Encoder:
     """Turns RGB tiles into feature maps; safe to call from one thread at a time.
 
-    On a GPU the model runs in bfloat16, and the results may be used before they are computed, as all of torch's.
+    On a GPU the results may be used before they are computed, as all of torch's.
 
     Attributes:
         spec: What the encoder is.
         device: Where it runs.
+        dtype: What the model computes in.
         batch_tiles: Tiles per forward pass; halves for good when the device runs out of memory.
         parallel: Devices that batches go to.
     """
 
     parallel = 1
 
-    def __init__(self, spec: EncoderSpec, features: LayerFeatures, *, device: torch.device):
+    def __init__(
+        self, spec: EncoderSpec, features: LayerFeatures, *, device: torch.device, dtype: torch.dtype = torch.float32
+    ):
+        """Move the model to the device; it computes in ``dtype``, and what it returns is float32."""
         self.spec = spec
         self.device = device
         if device.type == "cpu":
             reuse_large_blocks()
-        self._dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
+        self.dtype = dtype
         # Measured on CPU (README, Benchmarks): channels_last is fastest once batch norms are folded, and a batch
         # whose activations stay in the cache beats a large one.
-        self._features = features.to(device, dtype=self._dtype).to(memory_format=torch.channels_last)
+        self._features = features.to(device, dtype=self.dtype).to(memory_format=torch.channels_last)
         self._scale = torch.tensor([1 / (255 * s) for s in spec.std], device=device)
         self._shift = torch.tensor([-m / s for m, s in zip(spec.mean, spec.std, strict=True)], device=device)
         window_batch = 64 if device.type == "cuda" else 4
@@ -66,7 +70,7 @@ class Encoder:
         """Find the fastest batch on a GPU, once; worth its second for regions of thousands of windows.
 
         Doubles the batch while that pays and memory lasts, then records the forward pass as a CUDA graph, which
-        the device runs without waiting for Python. Results stay those of other batches up to the rounding of bfloat16.
+        the device runs without waiting for Python. Results stay those of other batches up to rounding.
         """
         side = self.spec.window_px
         if self._is_tuned or side is None:
@@ -141,7 +145,7 @@ class Encoder:
     @torch.inference_mode()
     def _compute(self, images: Tensor) -> Tensor:
         # (n, h, w, 3) permuted to (n, 3, h, w) is channels_last already: no copy.
-        normalised = torch.addcmul(self._shift, images.float(), self._scale).to(self._dtype).permute(0, 3, 1, 2)
+        normalised = torch.addcmul(self._shift, images.float(), self._scale).to(self.dtype).permute(0, 3, 1, 2)
         features: Tensor = self._features(normalised).float()
         return self._with_stains(features, images) if self.spec.stain_weight else features
 

@@ -25,6 +25,7 @@ from conceptseg.domain.errors import EncoderError, WeightsUnavailableError
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.features import LayerFeatures, receptive_radius_px
 from conceptseg.encoders.inference import fold_batch_norm
+from conceptseg.encoders.precision import dtype_for, split_precision
 from conceptseg.encoders.registry import get_spec, is_timm_name, split_timm_name
 from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.encoders.team import EncoderTeam
@@ -48,16 +49,19 @@ def load_encoder(
 
     Args:
         identifier: A registered name, ``timm:NAME`` or ``timm:NAME@LAYER``.
-        device: As for `choose_devices`.
+        device: As for `choose_devices`; with ``/float32`` or ``/bfloat16`` behind it for another precision than the
+            device's own, see `dtype_for`.
         weights: A local checkpoint (``.safetensors``, or a ``.pth`` state dict, read without executing code).
         random_weights: Do not load weights; seeded random ones, for tests and benchmarks.
         pixel_size_um: µm per pixel to use the encoder at, instead of its own.
 
     Raises:
-        EncoderError: unknown name or layer.
+        EncoderError: unknown name or layer, or a device or precision that is not to be had.
         WeightsUnavailableError: the weights are gated, unreachable or do not fit.
     """
     first, *others = choose_devices(device)
+    precision = split_precision(device)[1]
+    dtypes = [dtype_for(place, precision) for place in (first, *others)]
     if is_timm_name(identifier):
         spec, features = _any_timm(identifier, weights=weights, random_weights=random_weights)
     else:
@@ -66,10 +70,13 @@ def load_encoder(
     if pixel_size_um is not None:
         spec = replace(spec, pixel_size_um=pixel_size_um)
     if not others:
-        return Encoder(spec, features, device=first)
+        return Encoder(spec, features, device=first, dtype=dtypes[0])
     copies = [copy.deepcopy(features) for _ in others]
     return EncoderTeam(
-        [Encoder(spec, model, device=place) for model, place in zip([features, *copies], [first, *others], strict=True)]
+        [
+            Encoder(spec, model, device=place, dtype=dtype)
+            for model, place, dtype in zip([features, *copies], [first, *others], dtypes, strict=True)
+        ]
     )
 
 
@@ -78,11 +85,12 @@ def choose_devices(device: str) -> tuple[torch.device, ...]:
 
     Args:
         device: ``auto`` (the first GPU, else mps, else cpu), ``all`` (every GPU, else as ``auto``), a torch device, or
-            several GPUs with commas between.
+            several GPUs with commas between; a precision behind a slash is not looked at.
 
     Raises:
         EncoderError: not a device, or not on this machine; several that are not different GPUs.
     """
+    device, _ = split_precision(device)
     if device == "all" and torch.cuda.device_count() > 1:
         return tuple(torch.device("cuda", number) for number in range(torch.cuda.device_count()))
     if device in ("auto", "all"):

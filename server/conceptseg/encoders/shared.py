@@ -64,7 +64,7 @@ class SharedEncoder(Encoder):
     def __init__(self, encoder: Encoder, queue: DeviceQueue, *, cancelled: IsCancelled) -> None:
         # The model stays the shared encoder's; without its initialiser nothing is built twice.
         self.spec = encoder.spec
-        self.device = encoder.device
+        self.device, self.dtype = encoder.device, encoder.dtype
         self.batch_tiles, self.parallel = encoder.batch_tiles, encoder.parallel
         self._encoder, self._queue, self._cancelled = encoder, queue, cancelled
 

@@ -19,7 +19,7 @@ class EncoderTeam(Encoder):
 
     def __init__(self, members: Sequence[Encoder]):
         """Make one encoder of ``members``, at least one, that differ in nothing but their device."""
-        self.spec, self.device = members[0].spec, members[0].device
+        self.spec, self.device, self.dtype = members[0].spec, members[0].device, members[0].dtype
         self.parallel = len(members)
         self._members, self._next = tuple(members), 0
         self._follow_members()
