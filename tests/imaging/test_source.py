@@ -109,6 +109,12 @@ def test_a_region_outside_the_image_is_refused(image):
         open_region(image(), region=Region(x=350, y=0, width=51, height=10), pixel_size_um=0.5)
 
 
+@pytest.mark.parametrize("x", [-(2**31), 2**30])
+def test_a_region_where_no_image_is_is_refused(x):
+    with pytest.raises(RegionError, match="no image is there"):
+        Region(x=x, y=0, width=10, height=10)
+
+
 @pytest.mark.parametrize("plane", [{"z": 2}, {"t": 1}])
 def test_another_plane_is_refused_rather_than_replaced_by_the_first(image, plane):
     with pytest.raises(InvalidRequestError, match=r"only the first z-slice.*Run it from QuPath"):

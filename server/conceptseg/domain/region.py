@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from conceptseg.domain.errors import InvalidRequestError, RegionError
 
+_FARTHEST_PX = 1 << 30
+"""Beyond any slide; what lies around such a region can still be told in 32 bits."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Region:
@@ -31,6 +34,10 @@ class Region:
     def __post_init__(self) -> None:
         if self.width < 1 or self.height < 1:
             raise RegionError(f"The region is empty: expected width and height >= 1 px, got {self}.")
+        if min(self.x, self.y) < -_FARTHEST_PX or max(self.x + self.width, self.y + self.height) > _FARTHEST_PX:
+            raise RegionError(
+                f"The region {self} (x,y,width,height) goes beyond {_FARTHEST_PX:,} px: no image is there."
+            )
 
     def __str__(self) -> str:
         return f"{self.x},{self.y},{self.width},{self.height}"
