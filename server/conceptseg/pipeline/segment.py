@@ -36,13 +36,7 @@ from conceptseg.pipeline.activate import Activation
 from conceptseg.pipeline.finish import Placed, finished, place
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
-from conceptseg.pipeline.sheets import (
-    LabelCanvas,
-    Outlines,
-    SheetPlan,
-    join_outlines,
-    outline_sheet,
-)
+from conceptseg.pipeline.sheets import LabelCanvas, Outlines, SheetPlan, join_outlines, outline_sheet
 
 _TIDY_SECONDS = 30.0
 """Time between two tidyings of memory; each costs page faults for what the encoder uses again."""
