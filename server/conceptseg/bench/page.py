@@ -45,7 +45,7 @@ def plot(path: Path, runs: Sequence[SlideRun], *, title: str) -> None:
     time_axes.set(xlabel="tissue, mm²", ylabel="seconds, file to GeoJSON")
     time_axes.legend(frameon=False)
     memory_axes.plot(tissue, [run.peak_gib for run in runs], "o-", color="#D55E00")
-    memory_axes.set(xlabel="tissue, mm²", ylabel="peak memory, GiB", ylim=(0, None))
+    memory_axes.set(xlabel="tissue, mm²", ylabel="peak memory, GiB", ylim=(0, 1.15 * max(run.peak_gib for run in runs)))
     for axes in (time_axes, memory_axes):
         axes.spines[["top", "right"]].set_visible(False)
         for run in runs:
