@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from conceptseg.geometry._kernel import kernel
 from conceptseg.geometry.components import find_root
-from conceptseg.geometry.polygon_arrays import PolygonArrays
+from conceptseg.geometry.polygon_arrays import PolygonArrays, indices_of_spans
 
 
 def join_sheets(
@@ -327,8 +327,7 @@ def _assembled(xy: NDArray[np.float64], rings: _Rings, *, n: int) -> PolygonArra
     of_span = rank[rings.of_span]
     in_order = np.argsort(of_span, kind="stable")
     first, length = rings.first[in_order], rings.length[in_order]
-    start = np.append(0, np.cumsum(length))
-    vertex = np.repeat(first - start[:-1], length) + np.arange(start[-1])
+    vertex, _ = indices_of_spans(first, length)
     ring_length = np.bincount(of_span[in_order], length, minlength=order.size).astype(np.int64)
     return PolygonArrays(
         xy=xy[vertex],

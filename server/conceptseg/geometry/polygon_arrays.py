@@ -46,8 +46,8 @@ class PolygonArrays:
 
     def take(self, which: NDArray[np.intp]) -> PolygonArrays:
         """Some of the polygons, in that order."""
-        ring, polygon_start = _spread(self.polygon_start, which)
-        vertex, ring_start = _spread(self.ring_start, ring)
+        ring, polygon_start = indices_of_spans(self.polygon_start[which], np.diff(self.polygon_start)[which])
+        vertex, ring_start = indices_of_spans(self.ring_start[ring], np.diff(self.ring_start)[ring])
         return PolygonArrays(xy=self.xy[vertex], ring_start=ring_start, polygon_start=polygon_start)
 
     @staticmethod
@@ -60,11 +60,10 @@ class PolygonArrays:
         )
 
 
-def _spread(start: NDArray[np.int64], which: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
-    """Indices of what belongs to the items ``which`` of a ragged array, and where each item starts among them."""
-    count = start[which + 1] - start[which]
-    new_start = np.concatenate([[0], np.cumsum(count)])
-    return np.repeat(start[which] - new_start[:-1], count) + np.arange(new_start[-1]), new_start
+def indices_of_spans(first: NDArray[np.int64], length: NDArray[np.int64]) -> tuple[NDArray[np.intp], NDArray[np.int64]]:
+    """Indices ``first``, ``first + 1`` … of spans, one span after the other, and (n_spans + 1,) where each starts."""
+    start = np.append(0, np.cumsum(length))
+    return np.repeat(first - start[:-1], length) + np.arange(start[-1]), start
 
 
 def _starts_of_all(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
