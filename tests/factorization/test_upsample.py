@@ -86,8 +86,8 @@ def test_statistics_are_means_over_the_pixels_of_a_component(stride):
     activation, purity = component_statistics(
         activations,
         stride_px=stride,
-        runs=(parts.run_start, parts.run_x, parts.run_component, parts.label),
-        width=width,
+        runs=parts.runs,
+        labels=parts.label,
     )
     up = interpolated(dense, stride, height, width)
     own = np.take_along_axis(up, np.maximum(labels.astype(int) - 1, 0)[None], axis=0)[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,22 @@ from conceptseg.domain.region import PixelGrid
 
 Labels = NDArray[np.unsignedinteger[Any]]
 """(height, width) uint8 or uint16; 0 = unlabelled, concept k -> k + 1."""
+
+
+class Runs(NamedTuple):
+    """The pixels of a label map row by row, from one change of label to the next; compiled loops take it as it is.
+
+    Attributes:
+        row_start: (h + 1,) int64, the first run of every row, and the number of all.
+        first: (runs,) int32, the first column of every run.
+        stop: (runs,) int32, the column after its last.
+        component: (runs,) int32, the connected area it belongs to.
+    """
+
+    row_start: NDArray[np.int64]
+    first: NDArray[np.int32]
+    stop: NDArray[np.int32]
+    component: NDArray[np.int32]
 
 
 def label_dtype(n_concepts: int) -> type[np.uint8] | type[np.uint16]:

@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from conceptseg.domain.labels import Labels, label_dtype
+from conceptseg.domain.labels import Labels, Runs, label_dtype
 from conceptseg.factorization.activations import ActivationMap
 
 
@@ -123,13 +123,12 @@ def _totals(start, count, value):  # type: ignore[no-untyped-def]
 
 @njit(cache=True, nogil=True)
 def _add_statistics(  # type: ignore[no-untyped-def]
-    start, count, concept, value, total, stride, above, before, runs, width, first_row, last_row, activation, purity
+    start, count, concept, value, total, stride, above, before, runs, labels, first_row, last_row, activation, purity
 ):
     """Add the activation of each labelled run's concept, and its share of all activations, to its component.
 
     The runs begin ``above`` rows and ``before`` columns of pixels after the first token's corner.
     """
-    run_start, run_x, run_component, component_label = runs
     grid_h, grid_w = start.shape
     half = stride // 2
     # What the cells between tokens were asked for last: mostly the same in the next row of pixels.
@@ -144,12 +143,12 @@ def _add_statistics(  # type: ignore[no-untyped-def]
         if cell_i != cells:
             cells = cell_i
             asked[:] = 0
-        for run in range(run_start[y], run_start[y + 1]):
-            label = np.int64(component_label[run_component[run]])
+        for run in range(runs.row_start[y], runs.row_start[y + 1]):
+            component = runs.component[run]
+            label = np.int64(labels[component])
             if label == 0:
                 continue
-            first = before + run_x[run]
-            last = before + (run_x[run + 1] if run + 1 < run_start[y + 1] else width)
+            first, last = before + runs.first[run], before + runs.stop[run]
             sum_activation = sum_purity = 0.0
             for cell_j in range((first + half) // stride, (last - 1 + half) // stride + 1):
                 left, right = max(cell_j - 1, 0), min(cell_j, grid_w - 1)
@@ -179,8 +178,8 @@ def _add_statistics(  # type: ignore[no-untyped-def]
                     share[p] = (own_left + own_slope * at) / max(all_left + all_slope * at, 1e-30)
                 for p in range(n):
                     sum_purity += share[p]
-            activation[run_component[run]] += sum_activation
-            purity[run_component[run]] += sum_purity
+            activation[component] += sum_activation
+            purity[component] += sum_purity
 
 
 def upsample_argmax(activations: ActivationMap, *, stride_px: int, height: int, width: int) -> Labels:
@@ -219,8 +218,8 @@ def component_statistics(
     activations: ActivationMap,
     *,
     stride_px: int,
-    runs: tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], Labels],
-    width: int,
+    runs: Runs,
+    labels: Labels,
     offset_px: tuple[int, int] = (0, 0),
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Activation and purity of each component, summed over its pixels.
@@ -228,10 +227,8 @@ def component_statistics(
     Args:
         activations: (n_concepts, grid_h, grid_w).
         stride_px: Output px per token side.
-        runs: Of the label map, as labelled (cleaned-up pixels count with the concept they were given): (height + 1,)
-            the first run of every row, (n_runs,) their first columns and their components, and (n_components,) the
-            components' labels.
-        width: Columns of the label map.
+        runs: Of the label map, as labelled (cleaned-up pixels count with the concept they were given).
+        labels: (n_components,) of its components.
         offset_px: Rows and columns from the first token's corner to the first pixel of the labels.
 
     Returns:
@@ -240,8 +237,8 @@ def component_statistics(
     """
     total = _totals(activations.start, activations.count, activations.value)
     bands = 2
-    sums = np.zeros((2, bands, len(runs[3])))
-    edges = [(len(runs[0]) - 1) * band // bands for band in range(bands + 1)]
+    sums = np.zeros((2, bands, len(labels)))
+    edges = [(len(runs.row_start) - 1) * band // bands for band in range(bands + 1)]
 
     def add(band: int) -> None:
         _add_statistics(
@@ -253,7 +250,7 @@ def component_statistics(
             stride_px,
             *offset_px,
             runs,
-            width,
+            labels,
             edges[band],
             edges[band + 1],
             *sums[:, band],

@@ -11,14 +11,16 @@ closed arc without node. Each arc is two half-arcs: 2a runs along it, 2a + 1 aga
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from conceptseg.domain.labels import Labels
+from conceptseg.domain.labels import Labels, Runs
 from conceptseg.geometry._kernel import kernel
 from conceptseg.geometry.components import Components, touches_border
+
+_Integer = TypeVar("_Integer", bound=np.signedinteger)
 
 OUTSIDE = -1
 """The component number of everything beyond the map, and of the unlabelled areas that reach its border."""
@@ -58,9 +60,7 @@ def trace_arcs(labels: Labels, components: Components) -> Arcs:
     arcs = Arcs(
         *_trace(
             cracks,
-            components.run_start,
-            components.run_x,
-            components.run_component,
+            components.runs,
             np.flatnonzero(is_corner),
             _CRACK_COUNT,
         )
@@ -92,41 +92,23 @@ def _find_cracks(padded: Labels, cracks: NDArray[np.uint8], is_corner: NDArray[n
 
 
 @kernel
-def _component_on_left(
-    run_start: NDArray[np.int64],
-    run_x: NDArray[np.int32],
-    run_component: NDArray[np.int32],
-    width: int,
-    y: int,
-    x: int,
-    direction: int,
-) -> int:
+def _component_on_left(runs: Runs, width: int, y: int, x: int, direction: int) -> int:
     """The component left of the crack that leaves the pixel corner (y, x) in ``direction``."""
     if direction == 1 or direction == 2:
         x -= 1
     if direction >= 2:
         y -= 1
-    if y < 0 or x < 0 or y >= run_start.size - 1 or x >= width:
+    if y < 0 or x < 0 or y >= runs.row_start.size - 1 or x >= width:
         return -1
-    low = run_start[y]
-    high = run_start[y + 1]
-    while high - low > 1:
-        middle = (low + high) // 2
-        if run_x[middle] <= x:
-            low = middle
-        else:
-            high = middle
-    return int(run_component[low])
+    return int(runs.component[_last_up_to(runs.first, runs.row_start[y], runs.row_start[y + 1], x)])
 
 
 @kernel
-def _node_at(nodes: NDArray[np.int64], position: int) -> int:
-    """Index of ``position`` in the sorted ``nodes``."""
-    low = 0
-    high = nodes.size
+def _last_up_to(ascending: NDArray[_Integer], low: int, high: int, value: int) -> int:
+    """Index of the last of ``ascending[low:high]`` that is not above ``value``; ``low`` where all are."""
     while high - low > 1:
         middle = (low + high) // 2
-        if nodes[middle] <= position:
+        if ascending[middle] <= value:
             low = middle
         else:
             high = middle
@@ -136,9 +118,7 @@ def _node_at(nodes: NDArray[np.int64], position: int) -> int:
 @kernel
 def _trace(
     cracks: NDArray[np.uint8],
-    run_start: NDArray[np.int64],
-    run_x: NDArray[np.int32],
-    run_component: NDArray[np.int32],
+    runs: Runs,
     corners: NDArray[np.int64],
     crack_count: NDArray[np.int64],
 ) -> tuple[
@@ -206,7 +186,7 @@ def _trace(
                 x = x0
                 direction = first
                 start[arc] = point
-                left[2 * arc] = _component_on_left(run_start, run_x, run_component, width - 1, y, x, direction)
+                left[2 * arc] = _component_on_left(runs, width - 1, y, x, direction)
                 point_x[point] = x
                 point_y[point] = y
                 point += 1
@@ -226,7 +206,7 @@ def _trace(
                         direction = turned if (bits >> turned) & 1 else (direction + 3) & 3
                     cracks[y, x] = 0
                 back = (direction + 2) & 3
-                left[2 * arc + 1] = _component_on_left(run_start, run_x, run_component, width - 1, y, x, back)
+                left[2 * arc + 1] = _component_on_left(runs, width - 1, y, x, back)
                 point_x[point] = x
                 point_y[point] = y
                 point += 1
@@ -238,7 +218,7 @@ def _trace(
                     end[2 * arc + 1] = -1
                 else:
                     cracks[y, x] &= ~np.uint8(1 << back)
-                    other = _node_at(nodes, y * width + x)
+                    other = _last_up_to(nodes, 0, nodes.size, y * width + x)
                     end[2 * arc] = other
                     end[2 * arc + 1] = candidate
                     leaving[candidate, first] = 2 * arc

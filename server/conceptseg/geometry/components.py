@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.domain.labels import Labels
+from conceptseg.domain.labels import Labels, Runs
 from conceptseg.geometry._kernel import kernel
 
 _Value = TypeVar("_Value", bound=np.generic)
@@ -19,29 +19,24 @@ _Value = TypeVar("_Value", bound=np.generic)
 class Components:
     """The 4-connected areas of equal label, unlabelled areas included.
 
-    Components are numbered by their first pixel in raster order, so equal label maps number equally. Their pixels are
-    runs: all of a row's pixels from one change of label to the next, in raster order.
+    Components are numbered by their first pixel in raster order, so equal label maps number equally.
 
     Attributes:
         shape: Height and width of the label map.
-        run_start: (h + 1,) int64, the first run of every row, and the number of all.
-        run_x: (runs,) int32, the first column of every run.
-        run_component: (runs,) int32, its component.
+        runs: Their pixels.
         label: (n,) the label of every component, in the label map's dtype; 0 = unlabelled.
         area_px: (n,) int64, the number of pixels of every component.
     """
 
     shape: tuple[int, int]
-    run_start: NDArray[np.int64]
-    run_x: NDArray[np.int32]
-    run_component: NDArray[np.int32]
+    runs: Runs
     label: Labels
     area_px: NDArray[np.int64]
 
     def painted(self, value: NDArray[_Value]) -> NDArray[_Value]:
         """``value[component]`` of every pixel, (h, w), of (n,) values."""
         out = np.empty(self.shape, value.dtype)
-        _paint(self.run_start, self.run_x, self.run_component, value, out)
+        _paint(self.runs, value, out)
         return out
 
 
@@ -58,18 +53,16 @@ def label_components(labels: Labels) -> Components:
         InvalidRequestError: not a two-dimensional uint8 or uint16 array, or without pixels.
     """
     labels = require_labels(labels)
-    runs = _count_runs(labels)
-    run_start = np.empty(labels.shape[0] + 1, np.int64)
-    run_x, run_component, parent = (np.empty(runs, np.int32) for _ in range(3))
-    area = np.empty(runs, np.int64)
-    label = np.empty(runs, labels.dtype)
-    count = _number_runs(labels, run_start, run_x, run_component, parent, area, label)
-    n_components = _resolve(run_component, parent[:count], area, label)
+    n_runs = _count_runs(labels)
+    first, stop, component, parent = (np.empty(n_runs, np.int32) for _ in range(4))
+    runs = Runs(row_start=np.empty(labels.shape[0] + 1, np.int64), first=first, stop=stop, component=component)
+    area = np.empty(n_runs, np.int64)
+    label = np.empty(n_runs, labels.dtype)
+    count = _number_runs(labels, runs, parent, area, label)
+    n_components = _resolve(component, parent[:count], area, label)
     return Components(
         shape=(labels.shape[0], labels.shape[1]),
-        run_start=run_start,
-        run_x=run_x,
-        run_component=run_component,
+        runs=runs,
         label=label[:n_components].copy(),
         area_px=area[:n_components].copy(),
     )
@@ -77,7 +70,7 @@ def label_components(labels: Labels) -> Components:
 
 def touches_border(components: Components) -> NDArray[np.bool_]:
     """(n,) which components reach the border of the map."""
-    start, component = components.run_start, components.run_component
+    start, component = components.runs.row_start, components.runs.component
     touches = np.zeros(components.area_px.size, np.bool_)
     for runs in (np.s_[: start[1]], np.s_[start[-2] :], start[:-1], start[1:] - 1):
         touches[component[runs]] = True
@@ -121,9 +114,7 @@ def _count_runs(labels: Labels) -> int:
 @kernel
 def _number_runs(
     labels: Labels,
-    run_start: NDArray[np.int64],
-    run_x: NDArray[np.int32],
-    run_component: NDArray[np.int32],
+    runs: Runs,
     parent: NDArray[np.int32],
     area: NDArray[np.int64],
     label: Labels,
@@ -134,27 +125,29 @@ def _number_runs(
     change[0] = 1
     eight_changes = change.view(np.uint64)
     count = 0
-    runs = 0
+    n = 0
     above = 0  # the first run of the row above that ends right of where this row has come to
     for y in range(height):
-        run_start[y] = runs
-        end_above = runs
+        runs.row_start[y] = n
+        end_above = n
         for x in range(1, width):
             change[x] = labels[y, x] != labels[y, x - 1]
         for eight in range(eight_changes.size):
             if eight_changes[eight] != 0:
                 for x in range(8 * eight, 8 * eight + 8):
                     if change[x]:
-                        run_x[runs] = x
-                        runs += 1
-        for run in range(end_above, runs):
-            start = run_x[run]
-            end = run_x[run + 1] if run + 1 < runs else width
-            value = labels[y, start]
+                        if x > 0:
+                            runs.stop[n - 1] = x
+                        runs.first[n] = x
+                        n += 1
+        runs.stop[n - 1] = width
+        for run in range(end_above, n):
+            end = runs.stop[run]
+            value = labels[y, runs.first[run]]
             own = -1
             while above < end_above:
-                if label[run_component[above]] == value:
-                    root = find_root(parent, run_component[above])
+                if label[runs.component[above]] == value:
+                    root = find_root(parent, runs.component[above])
                     if own < 0:
                         own = root
                     elif root < own:
@@ -162,11 +155,10 @@ def _number_runs(
                         own = root
                     elif root > own:
                         parent[root] = own
-                right = run_x[above + 1] if above + 1 < end_above else width
-                if right > end:
+                if runs.stop[above] > end:
                     break
                 above += 1
-                if right == end:
+                if runs.stop[above - 1] == end:
                     break
             if own < 0:
                 own = count
@@ -174,17 +166,15 @@ def _number_runs(
                 area[own] = 0
                 label[own] = value
                 count += 1
-            area[own] += end - start
-            run_component[run] = own
+            area[own] += end - runs.first[run]
+            runs.component[run] = own
         above = end_above
-    run_start[height] = runs
+    runs.row_start[height] = n
     return count
 
 
 @kernel
-def _resolve(
-    run_component: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels
-) -> int:
+def _resolve(component: NDArray[np.int32], parent: NDArray[np.int32], area: NDArray[np.int64], label: Labels) -> int:
     """Replace provisional by final numbers everywhere; return the number of components.
 
     A parent is never larger than its child, so one pass down adds up the areas and one pass up renumbers.
@@ -201,21 +191,13 @@ def _resolve(
             count += 1
         else:
             parent[i] = parent[parent[i]]
-    for i in range(run_component.size):
-        run_component[i] = parent[run_component[i]]
+    for i in range(component.size):
+        component[i] = parent[component[i]]
     return count
 
 
 @kernel
-def _paint(
-    run_start: NDArray[np.int64],
-    run_x: NDArray[np.int32],
-    run_component: NDArray[np.int32],
-    value: NDArray[_Value],
-    out: NDArray[_Value],
-) -> None:
-    height, width = out.shape
-    for y in range(height):
-        for run in range(run_start[y], run_start[y + 1]):
-            end = run_x[run + 1] if run + 1 < run_start[y + 1] else width
-            out[y, run_x[run] : end] = value[run_component[run]]
+def _paint(runs: Runs, value: NDArray[_Value], out: NDArray[_Value]) -> None:
+    for y in range(out.shape[0]):
+        for run in range(runs.row_start[y], runs.row_start[y + 1]):
+            out[y, runs.first[run] : runs.stop[run]] = value[runs.component[run]]

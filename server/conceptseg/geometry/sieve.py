@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.domain.labels import Labels
+from conceptseg.domain.labels import Labels, Runs
 from conceptseg.geometry._kernel import kernel
 from conceptseg.geometry.components import find_root, label_components, touches_border
 
@@ -44,9 +44,7 @@ def remove_small(labels: Labels, *, min_area_px: float, min_hole_area_px: float)
     small = components.area_px < limit
     if not small.any():
         return labels.copy()
-    graph = _shared_boundaries(
-        components.run_start, components.run_x, components.run_component, components.shape[1], components.label.size
-    )
+    graph = _shared_boundaries(components.runs, components.label.size)
     merged = _merge(
         *graph,
         components.label.astype(np.int32),  # one type, so that it is compiled once
@@ -94,34 +92,30 @@ def _grow(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[n
 
 @kernel
 def _shared_boundaries(
-    run_start: NDArray[np.int64],
-    run_x: NDArray[np.int32],
-    run_component: NDArray[np.int32],
-    width: int,
+    runs: Runs,
     n_components: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int64]]:
     """Starts of every component's neighbours, the neighbours, and the lengths of the shared boundaries."""
     keys = np.full(1024, -1, np.int64)
     counts = np.zeros(1024, np.int64)
     used = 0
-    height = run_start.size - 1
-    for y in range(height):
-        above = run_start[y - 1] if y > 0 else run_start[y]
-        end_above = run_start[y]
+    start_of = runs.row_start
+    for y in range(start_of.size - 1):
+        above = start_of[y - 1] if y > 0 else start_of[y]
+        end_above = start_of[y]
         # At most half full, whatever the row brings.
-        while 2 * (used + 2 * (run_start[y + 1] - above)) > keys.size:
+        while 2 * (used + 2 * (start_of[y + 1] - above)) > keys.size:
             keys, counts = _grow(keys, counts)
-        for run in range(run_start[y], run_start[y + 1]):
-            own = run_component[run]
-            last = run + 1 == run_start[y + 1]
-            end = width if last else run_x[run + 1]
-            if not last:
-                used += _count_pair(keys, counts, own, run_component[run + 1], 1, n_components)
+        for run in range(start_of[y], start_of[y + 1]):
+            own = runs.component[run]
+            end = runs.stop[run]
+            if run + 1 < start_of[y + 1]:
+                used += _count_pair(keys, counts, own, runs.component[run + 1], 1, n_components)
             while above < end_above:
-                right = run_x[above + 1] if above + 1 < end_above else width
-                other = run_component[above]
+                right = runs.stop[above]
+                other = runs.component[above]
                 if other != own:
-                    shared = min(right, end) - max(run_x[above], run_x[run])
+                    shared = min(right, end) - max(runs.first[above], runs.first[run])
                     used += _count_pair(keys, counts, own, other, shared, n_components)
                 if right > end:
                     break

@@ -228,8 +228,8 @@ def outline_sheet(
     activation, purity = component_statistics(
         activations,
         stride_px=stride_px,
-        runs=(parts.run_start, parts.run_x, parts.run_component, parts.label),
-        width=sheet.width,
+        runs=parts.runs,
+        labels=parts.label,
         offset_px=(sheet.y - first_row * stride_px, sheet.x),
     )
     own = coverage.component
