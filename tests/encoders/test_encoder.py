@@ -182,11 +182,18 @@ def test_gated_weights_that_cannot_be_had_are_one_message_with_the_way_out(monke
 
 
 def test_a_processor_computes_in_float32_and_so_do_gpus_that_only_emulate_bfloat16(monkeypatch):
-    assert dtype_for(torch.device("cpu"), None) == torch.float32
+    assert dtype_for([torch.device("cpu")], None) == torch.float32
     for capability, dtype in (((7, 5), torch.float32), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device, it=capability: it)
-        assert dtype_for(torch.device("cuda"), None) == dtype
-        assert dtype_for(torch.device("cuda"), "float32") == torch.float32
+        assert dtype_for([torch.device("cuda")], None) == dtype
+        assert dtype_for([torch.device("cuda")], "float32") == torch.float32
+
+
+def test_gpus_that_take_turns_compute_in_what_all_of_them_have(monkeypatch):
+    old, new = torch.device("cuda:0"), torch.device("cuda:1")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5) if device == old else (9, 0))
+    assert dtype_for([old, new], None) == torch.float32
+    assert dtype_for([new, new], None) == torch.bfloat16
 
 
 def test_bfloat16_is_for_processors_that_compute_in_it_and_changes_features_by_its_rounding(monkeypatch):

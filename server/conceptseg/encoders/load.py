@@ -59,9 +59,8 @@ def load_encoder(
         EncoderError: unknown name or layer, or a device or precision that is not to be had.
         WeightsUnavailableError: the weights are gated, unreachable or do not fit.
     """
-    first, *others = choose_devices(device)
-    precision = split_precision(device)[1]
-    dtypes = [dtype_for(place, precision) for place in (first, *others)]
+    first, *others = devices = choose_devices(device)
+    dtype = dtype_for(devices, split_precision(device)[1])
     if is_timm_name(identifier):
         spec, features = _any_timm(identifier, weights=weights, random_weights=random_weights)
     else:
@@ -70,12 +69,12 @@ def load_encoder(
     if pixel_size_um is not None:
         spec = replace(spec, pixel_size_um=pixel_size_um)
     if not others:
-        return Encoder(spec, features, device=first, dtype=dtypes[0])
+        return Encoder(spec, features, device=first, dtype=dtype)
     copies = [copy.deepcopy(features) for _ in others]
     return EncoderTeam(
         [
             Encoder(spec, model, device=place, dtype=dtype)
-            for model, place, dtype in zip([features, *copies], [first, *others], dtypes, strict=True)
+            for model, place in zip([features, *copies], devices, strict=True)
         ]
     )
 

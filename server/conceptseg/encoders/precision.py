@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from conceptseg.domain.errors import EncoderError
@@ -23,23 +25,28 @@ def split_precision(device: str) -> tuple[str, str | None]:
     return place, precision if slash else None
 
 
-def dtype_for(device: torch.device, precision: str | None) -> torch.dtype:
-    """The asked precision; by default bfloat16 on a GPU that computes in it, else float32.
+def dtype_for(devices: Sequence[torch.device], precision: str | None) -> torch.dtype:
+    """The asked precision; by default bfloat16 on GPUs that all compute in it, else float32.
 
-    On a processor bfloat16 changes the features by its rounding, so it is used there only where it is asked for.
+    Batches go to the devices in turn, so all of them compute in the same. On a processor bfloat16 changes the features
+    by its rounding, so it is used there only where it is asked for.
 
     Raises:
         EncoderError: bfloat16 on a processor that does not compute in it.
     """
     if precision is None:
-        on_gpu = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY
-        return torch.bfloat16 if on_gpu else torch.float32
-    if precision == "bfloat16" and device.type == "cpu" and not _processor_has_bfloat16():
+        return torch.bfloat16 if all(map(_is_gpu_with_bfloat16, devices)) else torch.float32
+    on_cpu = any(device.type == "cpu" for device in devices)
+    if precision == "bfloat16" and on_cpu and not _processor_has_bfloat16():
         raise EncoderError(
             "This processor does not compute in bfloat16 (AVX-512 BF16 or AMX): it would be slower than float32. "
             "Use --device cpu."
         )
     return _NAMES[precision]
+
+
+def _is_gpu_with_bfloat16(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= _FIRST_CAPABILITY
 
 
 def _processor_has_bfloat16() -> bool:
