@@ -397,6 +397,7 @@ def test_a_folder_that_no_preference_names_is_used_with_a_hint(home, tmp_path):
 def run(home, tmp_path, monkeypatch):
     extension = make_extension(tmp_path / "jars", {"A.groovy": "a"})
     monkeypatch.setattr("conceptseg.cli.qupath.find_extension", lambda: extension)
+    monkeypatch.setattr("conceptseg.cli.qupath._compile_ahead", lambda: run.compiled.append(True))
 
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(qupath_command, arguments, standalone_mode=False)
@@ -405,7 +406,16 @@ def run(home, tmp_path, monkeypatch):
         run.code = result.return_value
         return result.output
 
+    run.compiled = []
     return run
+
+
+def test_the_first_click_shall_not_wait_for_a_compiler(run, tmp_path):
+    run("install", "--qupath-user-dir", str(tmp_path / "QuPath"), "--no-compile")
+    assert run.compiled == []
+    assert "minute" in run("install", "--qupath-user-dir", str(tmp_path / "QuPath"))
+    json.loads(run("install", "--qupath-user-dir", str(tmp_path / "QuPath"), "--json"))
+    assert run.compiled == [True, True]
 
 
 def test_install_status_uninstall(run, home, tmp_path):

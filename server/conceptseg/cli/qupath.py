@@ -40,8 +40,9 @@ def qupath() -> None:
 
 @qupath.command()
 @_folder_option
+@click.option("--compile/--no-compile", "ahead", default=True, help="Compile now what the first click would wait for.")
 @_json_option
-def install(qupath_user_dir: Path | None, as_json: bool) -> None:
+def install(qupath_user_dir: Path | None, ahead: bool, as_json: bool) -> None:
     """Install or update the extension, the scripts, and the command that starts the server.
 
     Can be repeated. Scripts that you edited are kept; their new version is written beside them.
@@ -49,11 +50,16 @@ def install(qupath_user_dir: Path | None, as_json: bool) -> None:
     extension = find_extension()
     reports = [install_into(folder, extension) for folder in choose_user_folders(qupath_user_dir)]
     command = write_server_command()
+    if not as_json:
+        _print(reports, nothing="Everything is up to date.")
+        click.echo(f"QuPath starts the server as {command} says.")
+    if ahead:
+        if not as_json:
+            click.echo("Compiling what the first segmentation needs: about a minute, once on this computer ...")
+        _compile_ahead()
     if as_json:
         _print_json(reports, server_command=str(command))
         return
-    _print(reports, nothing="Everything is up to date.")
-    click.echo(f"QuPath starts the server as {command} says.")
     click.echo("Now (re)start QuPath and look for Extensions > ConceptSeg.")
 
 
@@ -122,3 +128,12 @@ def _print_json(reports: Sequence[Report], **others: object) -> None:
         for report in reports
     ]
     click.echo(json.dumps({"folders": folders, **others}))
+
+
+def _compile_ahead() -> None:
+    # Here, since only this waits for torch.
+    from conceptseg.encoders.load import load_encoder
+    from conceptseg.factorization.library import find_dictionary
+    from conceptseg.pipeline.first_use import compile_ahead
+
+    compile_ahead(load_encoder("default"), find_dictionary(encoder="default", name=None, k=16))
