@@ -221,9 +221,11 @@ def test_only_what_lies_inside_annotations_of_a_class_is_segmented(qupath, proje
 
 @pytest.mark.qupath
 def test_names_are_applied_and_used_by_later_runs(project, tmp_path, capsys):
-    before = class_counts(exported(project, tmp_path / "before", capsys)["a.png-1.geojson"])
-    first, second = (int(name.split()[1]) for name, _ in before.most_common(2))
-    for command in (["merge", first, second, "--into", "Tumor", "--colour", "#0a0b0c"], ["ignore", 7]):
+    drawn = exported(project, tmp_path / "before", capsys)["a.png-1.geojson"]
+    before = class_counts(drawn)
+    first, second, third = (int(name.split()[1]) for name, _ in before.most_common(3))
+    chosen = ["merge", first, second, "--into", "Tumor", "--colour", "#0a0b0c"]
+    for command in (chosen, ["ignore", 7], ["set", third, "Gland"]):
         assert run("labels", project, *command, capsys=capsys)[0] == 0
     listed = json.loads(run("labels", project, "list", "--json", capsys=capsys)[1])
     assert {(row["concept"], row["class"]) for row in listed} >= {(first, "Tumor"), (second, "Tumor"), (7, "Ignore*")}
@@ -232,12 +234,20 @@ def test_names_are_applied_and_used_by_later_runs(project, tmp_path, capsys):
     named = exported(project, tmp_path / "named", capsys)["a.png-1.geojson"]
     tumor = [f["properties"] for f in named.values() if f["properties"]["classification"]["name"] == "Tumor"]
     assert {tuple(p["classification"]["color"]) for p in tumor} == {(10, 11, 12)}
+    assert colours(named, "Gland") == colours(drawn, f"Concept {third:02d}")  # QuPath did not know it
     joined = events(out)[0]["joined"]
     assert 0 < len(tumor) < sum(dict(before.most_common(2)).values())
     assert joined > 0
     assert run("annotate", project, *CALIBRATED, "--quiet", capsys=capsys)[0] == 0
     again = exported(project, tmp_path / "again", capsys)["a.png-1.geojson"]
     assert class_counts(again) == class_counts(named)
+
+
+def colours(features, name):
+    """Those of a class, exactly one."""
+    classes = [f["properties"]["classification"] for f in features.values()]
+    (colour,) = {tuple(item["color"]) for item in classes if item["name"] == name}
+    return colour
 
 
 def reported(project, tmp_path, capsys):

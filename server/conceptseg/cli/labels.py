@@ -15,6 +15,7 @@ from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.qupath.apply_labels import apply_labels
+from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
 from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, ConceptLabel, Labels
@@ -190,7 +191,7 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
         entries = choose(writer.entries(), patterns=images)
         for warning in require_closed(opened.project, [e.slide for e in entries if e.slide], force=force):
             click.echo(warning, err=True)
-        for applied in apply_labels(writer, entries, opened.labels):
+        for applied in apply_labels(writer, entries, opened.labels, colours=class_colours(opened.project)):
             entry, change = applied.entry, applied.change
             if change is None:
                 failed += 1

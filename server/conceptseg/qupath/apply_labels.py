@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
+from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import ConceptSegError
 from conceptseg.qupath.project.contents import Changes, ImageContents, Outline
 from conceptseg.qupath.project.entries import ImageEntry
@@ -46,13 +47,16 @@ class Applied:
     message: str = ""
 
 
-def apply_labels(writer: Writer, entries: Sequence[ImageEntry], labels: Labels) -> Iterator[Applied]:
+def apply_labels(
+    writer: Writer, entries: Sequence[ImageEntry], labels: Labels, *, colours: Mapping[str, Colour | None]
+) -> Iterator[Applied]:
     """Give the results of images the names, colours and merges of the labels, with a backup of what is replaced.
 
     Args:
         writer: Writes the project.
         entries: The images.
         labels: Labels of the project.
+        colours: Classes of the project; see `relabel`.
 
     Yields:
         What became of each image; a failed one does not stop the others.
@@ -64,7 +68,7 @@ def apply_labels(writer: Writer, entries: Sequence[ImageEntry], labels: Labels) 
     for entry in entries:
         try:
             contents = writer.inspect(entry.identifier)
-            change = relabel(contents, writer.outlines(entry.identifier), labels)
+            change = relabel(contents, writer.outlines(entry.identifier), labels, colours=colours)
             writer.write(entry.identifier, change.changes, name=entry.name)
         except WriterDiedError:
             raise

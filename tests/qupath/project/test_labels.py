@@ -11,6 +11,7 @@ from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.relabel import relabel
 
 OWN = ConceptClass(concept=3, name="Concept 03", colour=(1, 2, 3))
+COLOURS = {"Concept 01": (1, 1, 1), "Tumor": (200, 0, 0), "Stroma": None}
 
 
 def test_a_concept_without_a_label_has_the_name_and_colour_of_its_dictionary():
@@ -78,15 +79,33 @@ def image_of(*drawn):
 
 def test_results_are_renamed_and_those_without_a_label_stay():
     labels = Labels().named("demo-k2", [1], "Tumor")
-    changed = relabel(*image_of(result(1, concepts=(0,)), result(2, concepts=(1,), class_name="Concept 01")), labels)
+    changed = relabel(
+        *image_of(result(1, concepts=(0,)), result(2, concepts=(1,), class_name="Concept 01")), labels, colours=COLOURS
+    )
     assert changed.changes.rename == {result(2)[0].identifier: "Tumor"}
     assert (changed.renamed, changed.joined, changed.ambiguous) == (1, 0, 0)
+
+
+def test_a_new_name_keeps_the_colour_of_the_class_that_it_replaces():
+    image = image_of(result(1, concepts=(0,), class_name="Tumor"), result(2, concepts=(1,), class_name="Concept 01"))
+    labels = Labels().named("demo-k2", [1], "Gland").named("demo-k2", [0], "Carcinoma")
+    gland, carcinoma = ClassStyle(name="Gland", colour=(1, 1, 1)), ClassStyle(name="Carcinoma", colour=(200, 0, 0))
+    assert relabel(*image, labels, colours=COLOURS).changes.styles == (carcinoma, gland)
+    chosen = labels.coloured("demo-k2", [0], (9, 9, 9))
+    assert relabel(*image, chosen, colours=COLOURS).changes.styles[0].colour == (9, 9, 9)
+
+
+def test_a_new_name_gets_a_new_colour_where_another_concept_keeps_the_old_name():
+    image = image_of(result(1, concepts=(0,), class_name="Tumor"), result(2, concepts=(1,), class_name="Tumor"))
+    labels = Labels().named("demo-k2", [0], "Carcinoma").named("demo-k2", [1], "Tumor")
+    (carcinoma, _) = relabel(*image, labels, colours=COLOURS).changes.styles
+    assert carcinoma == ClassStyle(name="Carcinoma", colour=None)
 
 
 def test_touching_results_of_concepts_with_one_name_become_one():
     labels = Labels().named("demo-k2", [0, 1], "Tumor")
     first, second, apart = result(1, concepts=(0,)), result(2, concepts=(1,)), result(9, concepts=(1,))
-    changed = relabel(*image_of(first, second, apart), labels).changes
+    changed = relabel(*image_of(first, second, apart), labels, colours=COLOURS).changes
     assert changed.remove == {first[0].identifier, second[0].identifier}
     assert changed.rename == {apart[0].identifier: "Tumor"}
     ((union, outline),) = changed.add
@@ -97,13 +116,13 @@ def test_touching_results_of_concepts_with_one_name_become_one():
 
 def test_applying_twice_changes_nothing_more():
     labels = Labels().named("demo-k2", [0, 1], "Tumor")
-    changed = relabel(*image_of(result(1, concepts=(0,)), result(2, concepts=(1,))), labels).changes
-    assert not relabel(*image_of(*changed.add), labels).changes
+    changed = relabel(*image_of(result(1, concepts=(0,)), result(2, concepts=(1,))), labels, colours=COLOURS).changes
+    assert not relabel(*image_of(*changed.add), labels, colours=COLOURS).changes
 
 
 def test_a_joined_result_whose_concepts_got_different_names_stays():
     labels = Labels().named("demo-k2", [0], "Tumor").named("demo-k2", [1], "Stroma")
-    changed = relabel(*image_of(result(1, concepts=(0, 1), class_name="Both")), labels)
+    changed = relabel(*image_of(result(1, concepts=(0, 1), class_name="Both")), labels, colours=COLOURS)
     assert not changed.changes
     assert changed.ambiguous == 1
 
@@ -111,7 +130,7 @@ def test_a_joined_result_whose_concepts_got_different_names_stays():
 def test_a_reassigned_result_has_the_name_of_the_concept_that_a_person_gave_it():
     labels = Labels().named("demo-k2", [0], "Stroma").named("demo-k2", [1], "Tumor")
     drawn = [result(1, concepts=(0,)), result(2, concepts=(0,), reassigned=1), result(3, concepts=(0, 1), reassigned=0)]
-    changed = relabel(*image_of(*drawn), labels)
+    changed = relabel(*image_of(*drawn), labels, colours=COLOURS)
     assert [changed.changes.rename[item.identifier] for item, _ in drawn] == ["Stroma", "Tumor", "Stroma"]
     assert changed.ambiguous == 0
 
@@ -121,13 +140,13 @@ def test_what_a_person_corrected_is_not_joined_with_its_neighbours():
     corrected = [{"review": "rejected"}, {"reassigned": 1}, {"reassigned": 0, "review": "accepted"}]
     for reviewed in corrected:
         drawn = [result(1, concepts=(0,), **reviewed), result(2, concepts=(1,))]
-        assert relabel(*image_of(*drawn), labels).joined == 0
+        assert relabel(*image_of(*drawn), labels, colours=COLOURS).joined == 0
     mixed = [result(1, concepts=(0,), review="accepted"), result(2, concepts=(1,))]
-    assert relabel(*image_of(*mixed), labels).joined == 0
+    assert relabel(*image_of(*mixed), labels, colours=COLOURS).joined == 0
 
 
 def test_accepted_neighbours_are_joined_and_stay_accepted():
     labels = Labels().named("demo-k2", [0, 1], "Tumor")
     drawn = [result(number, concepts=(number - 1,), review="accepted") for number in (1, 2)]
-    ((joined, _),) = relabel(*image_of(*drawn), labels).changes.add
+    ((joined, _),) = relabel(*image_of(*drawn), labels, colours=COLOURS).changes.add
     assert (joined.found, joined.review) == ((0, 1), "accepted")

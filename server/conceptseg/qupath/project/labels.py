@@ -116,6 +116,10 @@ class Labels:
         entry = self._document["dictionaries"].get(dictionary) or {}
         return {int(number): _label(fields) for number, fields in (entry.get("concepts") or {}).items()}
 
+    def names(self, dictionary: str, class_name: str) -> bool:
+        """Whether a concept of the dictionary is called that."""
+        return any(label.class_name == class_name for label in self.of(dictionary).values())
+
     def named(self, dictionary: str, concepts: Iterable[int], name: str) -> Labels:
         """The same labels with these concepts called ``name``; several then make one class."""
         require_class_name(name)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from conceptseg.domain.classes import Colour
 from conceptseg.qupath.project.contents import Changes, ClassStyle, ImageContents, Outline
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.results import join_touching
@@ -27,16 +28,24 @@ class Relabelling:
     ambiguous: int
 
 
-def relabel(contents: ImageContents, outlines: Mapping[str, Outline], labels: Labels) -> Relabelling:
+def relabel(
+    contents: ImageContents,
+    outlines: Mapping[str, Outline],
+    labels: Labels,
+    *,
+    colours: Mapping[str, Colour | None],
+) -> Relabelling:
     """What to change so that every result has the class that the labels give its concepts.
 
     Results without a label stay as they are. Touching results of the same class become one, except those that a person
-    corrected one by one.
+    corrected one by one. A new class for which nobody chose a colour gets that of the class it replaces, unless that is
+    still the name of another concept.
 
     Args:
         contents: What the image holds.
         outlines: Shape and numbers of its results.
         labels: Labels of the project.
+        colours: Classes of the project.
     """
     rename: dict[str, str] = {}
     styles: dict[str, ClassStyle] = {}
@@ -48,6 +57,8 @@ def relabel(contents: ImageContents, outlines: Mapping[str, Outline], labels: La
             known = labels.of(result.dictionary)
             ambiguous += len(result.concepts) > 1 and any(concept in known for concept in result.concepts)
             continue
+        if style.colour is None and not labels.names(result.dictionary, result.class_name):
+            style = replace(style, colour=colours.get(result.class_name))
         if style.name not in styles or style.chosen:
             styles[style.name] = style
         if style.name != result.class_name:

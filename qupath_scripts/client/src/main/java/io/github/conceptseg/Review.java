@@ -133,7 +133,7 @@ public final class Review {
                 throw refused("There is no concept " + concept + " of " + dictionary + " in this image, and it has no name "
                     + "in the project, so its class is not known. Name it first.");
             }
-            return label.pathClass();
+            return label.pathClass(null);
         });
     }
 

@@ -39,11 +39,15 @@ public record ConceptLabel(String name, Integer colour, boolean ignored) {
         return base.endsWith(IGNORED_MARK) ? base : base + IGNORED_MARK;
     }
 
-    /** The class, without the colour; only with a {@link #className()}. */
-    public PathClass pathClass() {
+    /**
+     * The class; only with a {@link #className()}. One that QuPath knows keeps its colour.
+     *
+     * @param otherwise colour of a new class, as QuPath packs it, if none was chosen; null to leave it to QuPath
+     */
+    public PathClass pathClass(Integer otherwise) {
         // Loading them makes QuPath's own colours of Tumor, Stroma, ... known, also headless.
         PathClass.StandardPathClasses.TUMOR.getColor();
-        return PathClass.fromString(className(), colour == null ? null : opaque(colour));
+        return PathClass.fromString(className(), colour == null ? otherwise : Integer.valueOf(opaque(colour)));
     }
 
     /** As QuPath packs colours. */

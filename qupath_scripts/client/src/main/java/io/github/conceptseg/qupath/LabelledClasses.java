@@ -76,10 +76,17 @@ public final class LabelledClasses {
         if (names.size() > 1) {
             ambiguous.add(result);
         } else if (!names.isEmpty() && !names.contains(null)) {
-            PathClass pathClass = ofConcepts.get(0).pathClass();
+            PathClass pathClass = ofConcepts.get(0).pathClass(colourToKeep(result.getPathClass(), labels.values()));
             chosen.put(result, pathClass);
             ofConcepts.stream().map(ConceptLabel::colour).filter(Objects::nonNull).findFirst()
                 .ifPresent(rgb -> colours.put(pathClass, rgb));
         }
+    }
+
+    /** A new name keeps the colour of the class that it replaces, unless that is still the name of another concept. */
+    private static Integer colourToKeep(PathClass before, Collection<ConceptLabel> labels) {
+        boolean replaced = before != null
+            && labels.stream().noneMatch(label -> before.toString().equals(label.className()));
+        return replaced ? before.getColor() : null;
     }
 }

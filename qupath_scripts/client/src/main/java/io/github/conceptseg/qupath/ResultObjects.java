@@ -97,8 +97,8 @@ final class ResultObjects {
             ConceptClass given = summary.getConceptClass();
             ConceptLabel label = labels.get(given.getConcept());
             boolean labelled = label != null && label.className() != null;
-            PathClass pathClass =
-                labelled ? label.pathClass() : PathClass.fromString(given.getName(), given.getColourRgb());
+            PathClass pathClass = labelled ? label.pathClass(ConceptLabel.opaque(given.getColourRgb()))
+                : PathClass.fromString(given.getName(), given.getColourRgb());
             if (labelled && label.colour() != null) {
                 pathClass.setColor(ConceptLabel.opaque(label.colour()));
             }
