@@ -15,6 +15,7 @@ from conceptseg.cli.progress import progress_bar
 from conceptseg.cli.report_sources import file_evidence, is_project, labels_of, project_evidence, with_dictionary
 from conceptseg.domain.errors import InvalidRequestError, OutputError, ProjectError
 from conceptseg.qupath.apply_labels import apply_labels
+from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.running import require_closed
@@ -101,7 +102,7 @@ def _tell(output: Path, evidence: Evidence, document: Document, *, seconds: floa
     if as_json:
         click.echo(json.dumps({"files": [str(output)], **facts, "bytes": size, "seconds": round(seconds, 1)}))
     else:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in facts.items())
+        kinds = ", ".join(f"{count} {kind if count != 1 else kind.removesuffix('s')}" for kind, count in facts.items())
         click.echo(f"Wrote {output}: {kinds}, {size / 1e6:.1f} MB, {seconds:.1f} s")
 
 
@@ -144,7 +145,7 @@ def _applying(project: Path, patterns: Sequence[str]) -> Action:
                 raise ProjectError(
                     f"{warnings[0]} Nothing was changed. Close QuPath, or run: conceptseg labels {project.parent} apply"
                 )
-            done = list(apply_labels(writer, entries, labels))
+            done = list(apply_labels(writer, entries, labels, colours=class_colours(project)))
         changes = [item.change for item in done if item.change]
         failed = [f"{item.entry.name}: {item.message}" for item in done if not item.change]
         renamed, joined = sum(change.renamed for change in changes), sum(change.joined for change in changes)

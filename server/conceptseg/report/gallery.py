@@ -20,10 +20,9 @@ PATCH_PX = 192
 """Side of a patch."""
 
 _FIELD_UM = 192.0
-_LARGE_SHARE = 0.5
-"""Patches come from the larger half of the polygons: a small one shows its neighbours more than itself."""
+_LARGE_FIELDS = 0.05
+"""Below a twentieth of the patch an area counts the less the smaller it is: it shows its neighbours more."""
 
-_LARGE_FIELDS = 0.25  # large enough in any case: a quarter of the patch
 _log = logging.getLogger(__name__)
 
 
@@ -66,9 +65,9 @@ def choose(
 ) -> list[tuple[list[Choice], list[Choice]]]:
     """The most typical and the most doubtful polygons of every concept.
 
-    Typical is a high activation of which much is the concept's own (activation × purity); doubtful is a low purity.
-    Small polygons are left out, polygons that a person rejected are not typical, and no slide has more than its turn
-    while others have something to show.
+    Typical is a high activation of which much is the concept's own (activation × purity); doubtful is a low purity
+    (1 - purity). Small polygons count less in both, polygons that a person rejected are not typical, and no slide has
+    more than its turn while others have something to show.
 
     Args:
         slides: All slides.
@@ -85,14 +84,13 @@ def choose(
     chosen = []
     for row in range(len(concepts)):
         mine = table[table["row"] == row]
-        enough = np.minimum(np.quantile(mine["area"], 1 - _LARGE_SHARE), _LARGE_FIELDS)
-        mine = mine[mine["area"] >= enough]
+        size = np.minimum(mine["area"] / _LARGE_FIELDS, 1)
         certain = np.nan_to_num(mine["purity"], nan=0.5)
-        strength = np.nan_to_num(mine["activation"], nan=0.0) * certain * ~mine["rejected"]
+        strength = np.nan_to_num(mine["activation"], nan=0.0) * certain * size * ~mine["rejected"]
         half = min(each, (len(mine) + 1) // 2)
         typical = _in_turns(mine[np.lexsort((-mine["area"], -strength))], half)
         shown = {(choice.slide, choice.piece) for choice in typical}
-        rest = mine[np.lexsort((-mine["area"], certain))]
+        rest = mine[np.lexsort((-mine["area"], (certain - 1) * size))]
         rest = rest[[(int(item["slide"]), int(item["piece"])) not in shown for item in rest]]
         chosen.append((typical, _in_turns(rest, each)))
     return chosen

@@ -95,8 +95,10 @@ function makeCard(row) {
       el("span", { class: "space" }), accept, reject, ignore, into,
       el("button", { type: "button", onclick: () => viewer.only(row) }, "On slides")),
     problem, lists, corrected,
-    el("div", { class: "pictures" }, strip("Most typical", concept.typical, row), strip("Most doubtful", concept.doubtful, row)),
-    maps, perSlide.element,
+    el("div", { class: "evidence" },
+      el("div", { class: "pictures" }, strip("Most typical", concept.typical, row), strip("Most doubtful", concept.doubtful, row)),
+      maps),
+    perSlide.element,
   );
   drawWhenNear(element, () => drawMaps(row, maps));
 
@@ -134,6 +136,11 @@ const swatch = (row) => {
   return square;
 };
 
+/** Of the only slide the name is no news. */
+function slideName(slide) {
+  return SLIDES.length > 1 ? name(slide.name) : null;
+}
+
 function strip(title, patches, row) {
   return el(
     "div", { class: "strip" }, el("h3", {}, title),
@@ -150,7 +157,7 @@ function strip(title, patches, row) {
             : el("span", { class: "no-picture" }, "no picture"),
           svg("svg", { viewBox: `0 0 ${side} ${side}`, "aria-hidden": "true" },
             svg("path", { class: "casing", d: patch.outline }), svg("path", { class: "outline", d: patch.outline }))),
-        el("figcaption", {}, name(slide.name), el("span", {}, `activation ${decimal(patch.activation)}`), el("br"), `purity ${decimal(patch.purity)}`),
+        el("figcaption", {}, slideName(slide), el("span", {}, `activation ${decimal(patch.activation)}`), el("br"), `purity ${decimal(patch.purity)}`),
       );
     }),
   );
@@ -226,7 +233,7 @@ function drawMaps(row, target) {
       backgroundOf(slide).then((background) => drawMap(canvas, background, slide, row, highest));
       return el("figure", { class: "map" },
         el("button", { type: "button", title: "Show on the slide", onclick: () => viewer.only(row, slide) }, canvas),
-        el("figcaption", {}, name(SLIDES[slide].name), el("br"), `${percent(share[slide])}, activation ${decimal(activation[slide])}`));
+        el("figcaption", {}, slideName(SLIDES[slide]), el("br"), `${percent(share[slide])}, activation ${decimal(activation[slide])}`));
     }),
     slides.length > shown.length ? el("button", { type: "button", class: "link", onclick: () => {
       allMaps.add(row);
