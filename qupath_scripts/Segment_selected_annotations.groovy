@@ -83,8 +83,8 @@ if (readOnServer)
 def report = job.run()
 println report
 say("Segmented ${count(report.getParents(), 'region')} of ${getCurrentImageName()} into " +
-        "${count(report.getObjects(), 'annotation')} in ${report.getSeconds().round(1)} s; " +
-        "${count(report.getRemoved(), 'earlier one')} replaced.")
+        "${count(report.getObjects(), 'annotation')} in ${report.getSeconds().round(1)} s" +
+        "${report.getRemoved() ? "; ${count(report.getRemoved(), 'earlier one')} replaced" : ''}.")
 
 // ---------- Helpers ----------
 

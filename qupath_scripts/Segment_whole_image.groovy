@@ -58,7 +58,8 @@ if (readOnServer)
 def report = job.run()
 println report
 say("Segmented ${getCurrentImageName()} into ${count(report.getObjects(), 'annotation')} " +
-        "in ${report.getSeconds().round(1)} s; ${count(report.getRemoved(), 'earlier one')} replaced.")
+        "in ${report.getSeconds().round(1)} s" +
+        "${report.getRemoved() ? "; ${count(report.getRemoved(), 'earlier one')} replaced" : ''}.")
 
 // ---------- Helpers ----------
 

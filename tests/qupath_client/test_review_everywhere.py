@@ -66,9 +66,10 @@ println "REASSIGNED " + reassigned
 
 # The command in a process of its own, on a machine where no other QuPath runs.
 SERVE = """
-import sys
+import signal, sys
 from conceptseg.qupath import running
 running.running_qupaths = lambda: iter(())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores Ctrl+C
 from conceptseg.cli.main import main
 sys.exit(main(["report", sys.argv[1], "--serve"]))
 """

@@ -213,7 +213,7 @@ def test_concepts_are_reviewed_named_undone_saved_and_read_again(reviewer: Revie
     reviewer.name("Concept 01", "Gland")
     named |= {"e": ["Gland", "1", None, None, False]}
     reviewer.until_state(**named)
-    window.wait_for("texts().any { it.contains('Named 1 ConceptSeg annotation, merged 0 into 0.') }")
+    window.wait_for("texts().any { it.contains('Named 1 ConceptSeg annotation.') }")
     reviewer.until(ROWS, [[True, "Gland", "0, 1", "6", "0.0150", "100.0", "1", "1", "1"]])
     reviewer.press("s")
     reviewer.until(SELECTED, list("abcdef"))

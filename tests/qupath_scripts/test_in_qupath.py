@@ -248,6 +248,8 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_
         assert {o["metadata"]["conceptseg.concept"] for o in named["Tumor"]} == {"6", "8", "6,8"}
         assert {o["rgb"] for o in named["Tumor"]} == {0xC80000}  # QuPath's own
         assert {o["rgb"] for o in named["Ignore*"]} == {0xB4B4B4}
+        was = {o["rgb"] for o in own(before[name]) if o["pathClass"] == "Concept 09"}
+        assert {o["rgb"] for o in named["My class"]} == was  # QuPath did not know it
         assert [len(named[c]) for c in ("Ignore*", "My class", "Concept 06")] == [counts[14], counts[9], 0]
         assert all(o["valid"] and o["locked"] for o in objects)
         assert all(set(o["measurements"]) == set(objects[0]["measurements"]) for o in objects)
@@ -258,7 +260,7 @@ def test_concepts_are_named_merged_ignored_and_remembered_for_other_images(with_
     assert {"Tumor", "My class", "Ignore*"} <= set(after["one"]["classes"])
 
     # Again: nothing to do.
-    assert "Named 0 ConceptSeg annotations, merged 0 into 0." in project.run(script, image="two")
+    assert "Named 0 ConceptSeg annotations. Now" in project.run(script, image="two")
 
 
 def test_a_wrong_name_or_a_damaged_memory_changes_nothing(with_extension):
@@ -285,7 +287,7 @@ def test_names_without_a_project_are_applied_and_said_not_to_be_remembered(with_
     # What was merged cannot be told apart again.
     assert "merged from concepts that have different names now and stay" in said["AMBIGUOUS"]
     assert "Segment again to separate them." in said["AMBIGUOUS"]
-    assert said["AGAIN"].startswith("Named 0 ConceptSeg annotations, merged 0 into 0.")
+    assert said["AGAIN"].startswith("Named 0 ConceptSeg annotations. Now")
     assert said["UNKNOWN"] == "This image has no results of the dictionary other, only of default-k16."
     assert not list(tmp_path.rglob("conceptseg-labels.json"))
 

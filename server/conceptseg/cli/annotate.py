@@ -208,7 +208,7 @@ def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path,
     for slide, reason in failed.items():
         say.warning(f"{slide} is not in the project: {reason}")
     count = len(slides) - len(failed)
-    say.line(f"Created {folder / PROJECT_FILE} with {count} images.", event="created", images=count)
+    say.line(f"Created {folder / PROJECT_FILE} with {count} image{'s' * (count != 1)}.", event="created", images=count)
     return folder, len(failed)
 
 

@@ -39,8 +39,8 @@ public final class NamingReport {
     }
 
     void remembered(Optional<Path> file) {
-        notes.add(file.map(path -> "Remembered in " + path + ".").orElse("Not remembered: this image is in no project. "
-            + "Create a project (File > Project) to keep names."));
+        notes.add(file.map(path -> "Remembered in the project's " + path.getFileName() + ".").orElse(
+            "Not remembered: this image is in no project. Create a project (File > Project) to keep names."));
     }
 
     void log() {
@@ -72,12 +72,19 @@ public final class NamingReport {
         return classes;
     }
 
+    /** For people, without the classes. */
+    public List<String> getDone() {
+        List<String> lines = new ArrayList<>(notes);
+        lines.add("Named " + Counted.of(changed, "ConceptSeg annotation")
+            + (merged > 0 ? ", merged " + merged + " into " + made : "") + ".");
+        return lines;
+    }
+
     /** For people; the last one sums up. */
     public List<String> getLines() {
-        List<String> lines = new ArrayList<>(notes);
-        lines.add("Named " + Counted.of(changed, "ConceptSeg annotation") + ", merged " + merged + " into " + made
-            + ". Now: " + classes.entrySet().stream().map(entry -> entry.getKey() + " (" + entry.getValue() + ")")
-            .collect(Collectors.joining(", ")) + ".");
+        List<String> lines = getDone();
+        lines.add(lines.remove(lines.size() - 1) + " Now: " + classes.entrySet().stream()
+            .map(entry -> entry.getKey() + " (" + entry.getValue() + ")").collect(Collectors.joining(", ")) + ".");
         return lines;
     }
 

@@ -42,9 +42,9 @@ public final class SegmentReport {
         objects = added;
         removed = gone;
         seconds = elapsed;
-        lines.add(String.format(Locale.ROOT, "%s, %s added, %s replaced, %.1f s (server %.1f s)",
-            Counted.of(parents, "region"), Counted.of(objects, "annotation"), Counted.of(removed, "earlier one"), seconds,
-            serverSeconds));
+        String replaced = removed > 0 ? ", " + Counted.of(removed, "earlier one") + " replaced" : "";
+        lines.add(String.format(Locale.ROOT, "%s, %s added%s, %.1f s (server %.1f s)", Counted.of(parents, "region"),
+            Counted.of(objects, "annotation"), replaced, seconds, serverSeconds));
     }
 
     void log() {

@@ -2,6 +2,7 @@ package io.github.conceptseg.window;
 
 import io.github.conceptseg.ConceptSeg;
 import io.github.conceptseg.NamingJob;
+import io.github.conceptseg.NamingReport;
 import io.github.conceptseg.ReviewedConcept;
 import io.github.conceptseg.qupath.Background;
 import java.awt.image.BufferedImage;
@@ -122,8 +123,8 @@ final class NamingRow {
         row.setDisable(true);
         Background.start(ReviewWindow.TITLE, () -> {
             try {
-                String report = settings.apply(ConceptSeg.name(imageData).dictionary(dictionary)).apply().toString();
-                Platform.runLater(() -> say.accept(report));
+                NamingReport report = settings.apply(ConceptSeg.name(imageData).dictionary(dictionary)).apply();
+                Platform.runLater(() -> say.accept(String.join("\n", report.getDone())));
             } finally {
                 Platform.runLater(() -> row.setDisable(concept == null));
             }
