@@ -53,6 +53,25 @@ def test_the_command_writes_what_it_measures(texture, tmp_path, capsys):
     assert "slide_vs_encoder" in (tmp_path / "out" / "bench.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--growth", "20k"], "--growth 20k"),
+        (["--growth", ""], "sides in px"),
+        (["--growth", "100"], "at least 512"),
+        (["--only", "growth", "--k", "20"], "default-k20"),
+        (["--texture", "glass.png"], "no tissue in the middle of glass.png"),
+        (["--only", "reference", "--encoder", "lunit-vits16", "--random-weights"], "without a fixed window"),
+    ],
+)
+def test_what_cannot_be_measured_is_said_before_anything_is(arguments, message, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.full((1024, 1024, 3), 243, np.uint8)).save("glass.png")
+    assert main(["bench", "-o", "out", "--device", "cpu", *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out" / "bench.json").exists()
+
+
 def test_slides_of_growing_size_run_in_processes_of_their_own(texture, tmp_path):
     Image.fromarray(texture).save(tmp_path / "tissue.png")
     arguments = ["--device", "cpu", "--only", "growth", "--growth", "1024,2048", "--growth-share", "0.5"]

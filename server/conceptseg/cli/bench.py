@@ -21,6 +21,7 @@ from conceptseg.bench.page import markdown, plot
 from conceptseg.bench.peers import EXTRACTORS, FACTORIZER, peer_lines
 from conceptseg.bench.polygons import large_map
 from conceptseg.bench.reference import reference_lines
+from conceptseg.bench.slides import TILE_PX
 from conceptseg.bench.throughput import encoder_lines, slide_line
 from conceptseg.cli.options import FILE, device_option
 from conceptseg.domain.dictionary import ConceptDictionary
@@ -29,8 +30,10 @@ from conceptseg.domain.files import replacing
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.load import load_encoder
 from conceptseg.factorization.kmeans import fit_kmeans
+from conceptseg.factorization.library import find_dictionary
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.tissue import tissue_of
 
 _PARTS = ("encoder", "slide", "reference", "peers", "polygons", "growth")
 _PEERS = (*EXTRACTORS, FACTORIZER)
@@ -38,8 +41,8 @@ _TEXTURE_PX = 1024
 
 
 @click.command()
-@click.option("-o", "--output", type=FILE, default=Path("conceptseg-bench"), show_default=True,
-              help="Folder for bench.json, bench.md and the plot.")  # fmt: skip
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), default=Path("conceptseg-bench"),
+              show_default=True, help="Folder for bench.json, bench.md and the plot.")  # fmt: skip
 @click.option("--json", "json_file", type=FILE, help="File for bench.json, instead of in that folder.")
 @click.option("--encoder", default="default", show_default=True, help="See `conceptseg encoders`.")
 @click.option("--random-weights", is_flag=True, help="Measure an encoder whose weights are not at hand.")
@@ -50,7 +53,13 @@ _TEXTURE_PX = 1024
 @click.option("--peer", "peers", multiple=True, metavar="NAME=PYTHON", help=f"Compare with {', '.join(_PEERS)}, each "
               "run by the Python where it is installed.")  # fmt: skip
 @click.option("--k", type=int, default=16, show_default=True, help="Concepts, for slides.")
-@click.option("--slide-px", type=int, default=8192, show_default=True, help="Side of the slide of part slide.")
+@click.option(
+    "--slide-px",
+    type=click.IntRange(min=TILE_PX),
+    default=8192,
+    show_default=True,
+    help="Side of the slide of part slide.",
+)
 @click.option("--tissue-share", type=click.FloatRange(0, 1, min_open=True), default=1.0, show_default=True,
               help="Of that slide.")  # fmt: skip
 @click.option("--growth", default="20000,50000,100000", show_default=True, help="Sides of the slides of part growth.")
@@ -81,9 +90,14 @@ def bench(
         raise InvalidRequestError("Part peers compares with programs that --peer names.")
     if "growth" in parts and random_weights:
         raise InvalidRequestError("Part growth needs an encoder with weights and a shipped dictionary: leave it out.")
+    sides = _sides(growth)
+    if "growth" in parts:
+        find_dictionary(encoder=encoder, name=None, k=k)  # the slides' own processes look for it after an hour
     output.mkdir(parents=True, exist_ok=True)
     tissue = _texture(texture)
     loaded = load_encoder(encoder, device=device, random_weights=random_weights)
+    if "reference" in only and loaded.spec.window_px is not None:
+        raise InvalidRequestError("Part reference needs an encoder without a fixed window, such as `default`.")
     machine = {
         "conceptseg": __version__,
         "encoder": encoder + (" (random weights)" if random_weights else ""),
@@ -116,6 +130,7 @@ def bench(
         click.echo(f"{line.name}: ours {line.ours:.4g}, baseline {line.baseline:.4g} {line.unit}, "
                    f"ratio {line.ratio:.4g}  {json.dumps(line.detail)}")  # fmt: skip
 
+    write()
     with tempfile.TemporaryDirectory(prefix="conceptseg-bench-") as folder:
         found = _lines(parts, loaded, tissue, pythons, k=k, slide_px=slide_px, share=tissue_share, folder=Path(folder))
         for line in found:
@@ -125,7 +140,6 @@ def bench(
         write()
         click.echo(f"large map: {json.dumps(large)}")
     if "growth" in parts:
-        sides = [int(side) for side in growth.split(",")]
         for run in grow(tissue, sides_px=sides, share=growth_share, encoder=encoder, device=device, k=k):
             runs.append(run)
             write()
@@ -161,6 +175,15 @@ def _lines(
     if "peers" in parts and pythons:
         dictionary = _dictionary(encoder, texture, k=k)
         yield from peer_lines(pythons, encoder, dictionary, texture, side_px=slide_px, folder=folder)
+
+
+def _sides(growth: str) -> list[int]:
+    sides = [int(side) for side in growth.split(",") if side.strip().isdecimal()]
+    if len(sides) != len(growth.split(",")) or min(sides) < TILE_PX:
+        raise InvalidRequestError(
+            f"--growth {growth}: expected sides in px with commas between, each at least {TILE_PX}: 20000,100000."
+        )
+    return sides
 
 
 def _peer(item: str) -> tuple[str, Path]:
@@ -199,5 +222,8 @@ def _texture(path: Path | None) -> Rgb:
             side_x, side_y = min(_TEXTURE_PX, reader.width), min(_TEXTURE_PX, reader.height)
             x, y = (reader.width - side_x) // 2, (reader.height - side_y) // 2
             pixels = reader.read(x=x, y=y, width=side_x, height=side_y, scale_x=1, scale_y=1)
+    side_x, side_y = (length // 8 * 8 for length in (pixels.shape[1], pixels.shape[0]))
+    if not tissue_of(pixels[:side_y, :side_x]).any():
+        raise InvalidRequestError(f"There is no tissue in the middle of {path}: choose another image for --texture.")
     pad = [(0, _TEXTURE_PX - length) for length in pixels.shape[:2]]
     return np.ascontiguousarray(np.pad(pixels, [*pad, (0, 0)], mode="symmetric"))
