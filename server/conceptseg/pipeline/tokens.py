@@ -28,8 +28,8 @@ _BLOCK_PX = {"cpu": 2048, "cuda": 4096}
 """Tiles are read in blocks of about this side: neighbours share their surroundings, and the file its segments. Beside
 a GPU memory is cheaper than decoding the edges of blocks again."""
 
-_EMPTY_TILES = 256
-"""Tiles without tissue after which progress is told."""
+_EMPTY_PX = 1 << 26
+"""Pixels without tissue after which progress is told."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -108,12 +108,14 @@ def encode_tiles(
         encoder: The encoder.
         tiles: From `tile_grid`.
         whole_region: Take background for tissue, too.
-        cancelled: Asked before every batch.
+        cancelled: Asked before every block and batch.
     """
+    empty = max(1, _EMPTY_PX // tiles.tile_px**2)
     batch = _Batch()
     for block, top in _read_ahead(source, tiles, encoder, whole_region=whole_region):
+        stop_if(cancelled)
         for pixels in block:
-            if not batch.takes(pixels, encoder.batch_tiles):
+            if not batch.takes(pixels, most=encoder.batch_tiles, empty=empty):
                 stop_if(cancelled)
                 yield batch.encoded(encoder, rows_done=top // tiles.stride_px)
                 batch = _Batch()
@@ -134,9 +136,9 @@ class _Batch:
         if len(pixels.rows):
             self._encoded.append(pixels)
 
-    def takes(self, pixels: _TilePixels, most: int) -> bool:
+    def takes(self, pixels: _TilePixels, *, most: int, empty: int) -> bool:
         if not len(pixels.rows) or not self._encoded:
-            return len(self._tiles) - len(self._encoded) < _EMPTY_TILES
+            return len(self._tiles) - len(self._encoded) < empty
         # Tiles at the right and lower edge are smaller; a forward pass takes tiles of one size.
         return len(self._encoded) < most and pixels.windows.shape[1:] == self._encoded[0].windows.shape[1:]
 
