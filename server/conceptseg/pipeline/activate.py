@@ -10,7 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import InvalidRequestError
@@ -22,6 +21,7 @@ from conceptseg.factorization.nnls import NonNegativeProjector, Projection
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tissue import BlockMask, block_px_for
 from conceptseg.pipeline.settings import SegmentSettings
+from conceptseg.pipeline.token_sample import TokenSample, sample_ranks
 from conceptseg.pipeline.tokens import TileTokens, encode_tiles, tile_grid
 
 _LEARNING_TOKENS = 20_000
@@ -211,31 +211,25 @@ class Activation:
         Tokens are kept for the second pass while they are few; a large region is encoded a second time instead. The
         sample is chosen by position, so that the tile size does not matter.
         """
-        total = self._tiles.tokens_high * self._tiles.tokens_wide
-        chance = sample_ranks(self._tiles.tokens_high, self._tiles.tokens_wide, seed=self._settings.seed)
-        chosen: list[tuple[NDArray[np.intp], Tensor]] = []
+        ranks = sample_ranks(self._tiles.tokens_high, self._tiles.tokens_wide, seed=self._settings.seed)
+        sample = TokenSample(_LEARNING_TOKENS, self._encoder.spec.channels)
         kept: list[TileTokens] | None = []
         kept_bytes = 0
         for tile in self._encoded("learn"):
             if tile.tokens is not None:
-                rank = chance[tile.rows, tile.columns]
-                # Twice the share that would do if everything were tissue; thinned to the exact number below.
-                mask = rank < max(2 * _LEARNING_TOKENS, total // 8)
-                chosen.append((rank[mask], tile.tokens[mask]))
+                sample.offer(ranks[tile.rows, tile.columns], tile.tokens)
                 kept_bytes += tile.tokens.nbytes
             if kept is not None and kept_bytes <= _KEPT_BYTES:
                 kept.append(tile)
             else:
                 kept = None
         self._kept = kept
-        if not chosen:
+        tokens = torch.from_numpy(sample.best()).to(self._encoder.device)
+        if not len(tokens):
             return None
-        ranks = np.concatenate([rank for rank, _ in chosen])
-        tokens = torch.cat([part.to(self._encoder.device) for _, part in chosen])
-        sample = tokens[np.argsort(ranks)[:_LEARNING_TOKENS].copy()]
         started = time.perf_counter()
         settings = self._settings
-        concepts = learn_nmf(sample, n_concepts=settings.n_concepts, seed=settings.seed, cancelled=self._cancelled)
+        concepts = learn_nmf(tokens, n_concepts=settings.n_concepts, seed=settings.seed, cancelled=self._cancelled)
         self.factorize_seconds += time.perf_counter() - started
         return concepts
 
@@ -247,9 +241,3 @@ def _begun(finish: Callable[[], Projection], pool: ThreadPoolExecutor, *, on_gpu
     future: Future[Projection] = Future()
     future.set_result(finish())
     return future
-
-
-def sample_ranks(rows: int, columns: int, *, seed: int) -> NDArray[np.int64]:
-    """A seeded random order of all tokens of a grid, (rows, columns): the smallest ranks are the sample."""
-    order = np.random.default_rng(seed).permutation(rows * columns)
-    return order.reshape(rows, columns)

@@ -6,13 +6,12 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from conceptseg.domain.progress import IsCancelled, Progress, ReportProgress, never_cancelled, report_nothing
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import PixelSource
-from conceptseg.pipeline.activate import sample_ranks
+from conceptseg.pipeline.token_sample import TokenSample, sample_ranks
 from conceptseg.pipeline.tokens import encode_tiles, tile_grid
 
 TOKENS_PER_SOURCE = 2000
@@ -107,43 +106,12 @@ def sample_tokens(
     """
     tiles = tile_grid(source.grid, encoder, tile_px=None)
     ranks = sample_ranks(tiles.tokens_high, tiles.tokens_wide, seed=_seed_of(source.name, seed))
-    sample = _Best(at_most, encoder.spec.channels)
+    sample = TokenSample(at_most, encoder.spec.channels)
     for done, tile in enumerate(encode_tiles(source, encoder, tiles, whole_region=False, cancelled=cancelled), start=1):
         if tile.tokens is not None:
             sample.offer(ranks[tile.rows, tile.columns], tile.tokens)
         progress(Progress(stage="tiles", done=done, total=len(tiles)))
     return sample.best()
-
-
-class _Best:
-    """The tokens of lowest rank among those that were offered."""
-
-    def __init__(self, at_most: int, channels: int) -> None:
-        self._at_most = at_most
-        self._limit = np.iinfo(np.int64).max
-        self._ranks: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-        self._tokens: list[NDArray[np.float32]] = [np.empty((0, channels), np.float32)]
-        self._count = 0
-
-    def offer(self, ranks: NDArray[np.int64], tokens: torch.Tensor) -> None:
-        good = np.flatnonzero(ranks < self._limit)
-        self._ranks.append(ranks[good])
-        self._tokens.append(tokens[torch.from_numpy(good).to(tokens.device)].cpu().numpy())
-        self._count += len(good)
-        if self._count > 2 * self._at_most:
-            self._thin()
-
-    def best(self) -> NDArray[np.float32]:
-        self._thin()
-        return self._tokens[0]
-
-    def _thin(self) -> None:
-        ranks = np.concatenate(self._ranks)
-        order = np.argsort(ranks)[: self._at_most]
-        self._ranks, self._tokens = [ranks[order]], [np.concatenate(self._tokens)[order]]
-        self._count = len(order)
-        if self._count == self._at_most:
-            self._limit = int(ranks[order[-1]])
 
 
 def _seed_of(name: str, seed: int) -> int:
