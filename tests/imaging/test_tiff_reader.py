@@ -212,6 +212,10 @@ REFUSED = {
         {"data": np.zeros((5, 64, 64), np.uint8), "photometric": "minisblack", "metadata": {"axes": "CYX"}},
         "5 separate channels.*fluorescence.*--rgb",
     ),
+    "YCbCr that no codec decodes": (
+        {"data": np.zeros((64, 64, 3), np.uint8), "photometric": "ycbcr", "subsampling": (1, 1), "compression": "lzw"},
+        "YCBCR colours.*RGB",
+    ),
     "CMYK": ({"data": np.zeros((64, 64, 4), np.uint8), "photometric": "separated"}, "SEPARATED colours.*RGB"),
 }
 

@@ -32,6 +32,11 @@ _MOST_PAGES = 64
 _COARSEST_UM = 10.0
 """Resolution tags that give larger pixels are a printer's, not a microscope's: 72 dpi is 353 µm."""
 
+_STORED_AS_IT_IS = frozenset(
+    tifffile.COMPRESSION[name] for name in ("NONE", "LZW", "ADOBE_DEFLATE", "DEFLATE", "PACKBITS", "LZMA", "ZSTD")
+)
+"""Codecs of pictures, such as JPEG, decode YCbCr to RGB; these do not."""
+
 _UM_PER_UNIT = {
     "m": 1e6,
     "cm": 1e4,
@@ -286,10 +291,10 @@ def _require_8_bit_rgb(pixels: _PagePixels, name: str) -> None:
             "example with QuPath: File > Export images > OME TIFF."
         )
     photometric = tifffile.PHOTOMETRIC(page.photometric)
-    if photometric in (tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR) and page.samplesperpixel in (
-        3,
-        4,
-    ):
+    colours = photometric == tifffile.PHOTOMETRIC.RGB or (
+        photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in _STORED_AS_IT_IS
+    )
+    if colours and page.samplesperpixel in (3, 4):
         return
     channels = page.samplesperpixel * (len(pixels.page.parent.series[0].pages) if page.samplesperpixel == 1 else 1)
     if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE):
