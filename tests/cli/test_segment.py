@@ -81,6 +81,14 @@ def test_glass_is_an_empty_result_and_no_failure(tmp_path, capsys):
     assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
 
 
+def test_areas_below_the_minimum_are_not_taken_for_background(picture, tmp_path, capsys):
+    options = ["--pixel-size-um", 0.5, "--whole-region", "--min-area-um2", 1e9, "-o", tmp_path / "a.geojson"]
+    code, out, _ = run("segment", picture, *options, capsys=capsys)
+    assert code == 0
+    assert "as large as --min-area-um2 1e+09" in out
+    assert "--whole-region" not in out
+
+
 def _pictures(folder):
     colour = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     Image.fromarray(colour).save(folder / "rgb.png")
@@ -127,6 +135,8 @@ CALIBRATED = ["--pixel-size-um", "0.5"]
         ("rgb.png", [*CALIBRATED, "--min-area-um2", "nan"], "min_area_um2"),
         ("rgb.png", [*CALIBRATED, "--overlay", "missing/a.png"], "does not exist"),
         ("rgb.png", [*CALIBRATED, "--overlay", "a.gif"], "--overlay a.gif"),
+        ("rgb.png", [*CALIBRATED, "-o", "result.txt"], "result.txt: expected a name in .geojson"),
+        ("rgb.png", [*CALIBRATED, "--method", "learned", "--k", "0"], "k from 1 to 1024, got 0"),
     ],
 )
 def test_bad_input_is_one_clear_line_and_leaves_nothing(image, options, message, tmp_path, capsys, monkeypatch):

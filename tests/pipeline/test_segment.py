@@ -203,9 +203,39 @@ def test_cancelling_stops_within_one_batch(region_of, colon, encoder, dictionary
     assert max(step.done for step in seen) == 3
 
 
+def test_little_tissue_on_much_glass_is_learned_from_as_a_whole(monkeypatch, region_of, colon, encoder):
+    monkeypatch.setattr("conceptseg.pipeline.activate._LEARNING_TOKENS", 500)
+    slide = np.full((2048, 2048, 3), 243, np.uint8)
+    slide[:512, :512] = colon
+    settings = SegmentSettings(method="learned", n_concepts=200)  # of about a thousand tokens
+    assert segment(region_of(slide), encoder=encoder, dictionary=None, settings=settings).polygons
+
+
+def test_cancelling_over_glass_stops_before_the_next_block(region_of, encoder, dictionary):
+    asked = []
+
+    def cancelled():
+        asked.append(True)
+        return len(asked) > 3
+
+    glass = np.full((512, 512, 3), 243, np.uint8)
+    settings = SegmentSettings(tile_px=16)
+    with pytest.raises(CancelledByCallerError):
+        segment(region_of(glass), encoder=encoder, dictionary=dictionary, settings=settings, cancelled=cancelled)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"method": "magic"}, {"n_concepts": 0}, {"min_area_um2": -1}, {"tolerance_px": float("nan")}, {"tile_px": 3}],
+    [
+        {"method": "magic"},
+        {"n_concepts": 0},
+        {"min_area_um2": -1},
+        {"tolerance_px": float("nan")},
+        {"tile_px": 3},
+        {"tolerance_px": 1e300},
+        {"seed": -1},
+        {"seed": 1 << 32},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong, region_of, colon, encoder, dictionary):
     with pytest.raises(InvalidRequestError, match="Expected"):
@@ -255,6 +285,27 @@ class TestARegionOfManySheets:
             return sorted((c, *b, *m) for c, b, *m in rows)
 
         np.testing.assert_allclose(measured(many), measured(one), rtol=1e-5)
+
+    @pytest.mark.parametrize("minimum", [{"min_area_um2": 500.0}, {"min_hole_area_um2": 2000.0}])
+    def test_small_areas_are_cleaned_up_as_in_one_sheet(
+        self, minimum, small_sheets, monkeypatch, region_of, colon, encoder, dictionary
+    ):
+        from conceptseg.pipeline import sheets
+
+        settings = SegmentSettings(**minimum)
+        many = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=settings)
+        monkeypatch.setattr(sheets, "_SHEET_PX", 4096)
+        one = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=settings)
+        np.testing.assert_array_equal(many.label_map.labels, one.label_map.labels)
+
+    @pytest.mark.parametrize("name", ["min_area_um2", "min_hole_area_um2"])
+    def test_areas_too_large_to_be_judged_in_parts_are_refused(
+        self, name, small_sheets, region_of, colon, encoder, dictionary
+    ):
+        with pytest.raises(InvalidRequestError, match=rf"{name} of at most 65536 .* got 70000"):
+            segment(
+                region_of(colon), encoder=encoder, dictionary=dictionary, settings=SegmentSettings(**{name: 70_000.0})
+            )
 
     def test_it_is_cut_to_the_parents_shape(self, small_sheets, region_of, colon, encoder, dictionary):
         parent = shapely.Point(260, 250).buffer(200)

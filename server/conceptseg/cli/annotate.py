@@ -120,7 +120,7 @@ def annotate(
     say = RunReport(as_json=as_json, quiet=quiet)
     settings = SegmentSettings(
         method=method,
-        n_concepts=k or _DEFAULTS.n_concepts,
+        n_concepts=_DEFAULTS.n_concepts if k is None else k,
         seed=seed,
         whole_region=area == "whole",
         min_area_um2=min_area_um2,

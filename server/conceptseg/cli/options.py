@@ -83,7 +83,13 @@ def concept_options(command: _Command) -> _Command:
             default=_DEFAULTS.tolerance_px,
             help="Simplification of outlines in analysed pixels; 0 keeps the exact pixel outline.",
         ),
-        click.option("--seed", type=int, default=0, show_default=True, help="For the methods that learn."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**32 - 1),
+            default=0,
+            show_default=True,
+            help="For the methods that learn.",
+        ),
     )
 
 

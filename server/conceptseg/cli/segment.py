@@ -32,7 +32,7 @@ from conceptseg.imaging.source import open_region, thumbnail
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment as run_segment
 from conceptseg.pipeline.settings import Method, SegmentSettings
-from conceptseg.qupath.geojson import read_geojson_roi, write_geojson
+from conceptseg.qupath.geojson import read_geojson_roi, require_geojson_name, write_geojson
 from conceptseg.report.labelmap import write_label_map
 from conceptseg.report.overlay import write_overlay
 from conceptseg.report.summary import summary as summary_of
@@ -90,7 +90,7 @@ def segment(
     require_no_weights(server, weights)
     settings = SegmentSettings(
         method=method,
-        n_concepts=k or _DEFAULTS.n_concepts,
+        n_concepts=_DEFAULTS.n_concepts if k is None else k,
         seed=seed,
         tile_px=tile_px,
         whole_region=whole_region,
@@ -135,15 +135,13 @@ def segment(
     if as_json:
         click.echo(json.dumps({**summary_of(result), "files": [str(path) for path in written]}))
     elif not quiet:
-        _report(result, written, seconds=seconds)
+        _report(result, written, seconds=seconds, settings=settings)
 
 
-def _report(result: SegmentationResult, written: list[Path], *, seconds: float) -> None:
+def _report(result: SegmentationResult, written: list[Path], *, seconds: float, settings: SegmentSettings) -> None:
     console = Console(highlight=False)
     if not result.polygons:
-        console.print(
-            f"No tissue found in {result.image}: the result is empty. --whole-region segments background, too."
-        )
+        console.print(f"{_nothing(result, settings)} The result is empty.", soft_wrap=True)
     else:
         table = Table(title=f"{result.dictionary}, {result.method}, {result.label_map.grid.pixel_size_um:.3g} µm/px")
         table.add_column("Concept")
@@ -165,6 +163,15 @@ def _report(result: SegmentationResult, written: list[Path], *, seconds: float) 
         console.print(f"Wrote {path}", soft_wrap=True)
 
 
+def _nothing(result: SegmentationResult, settings: SegmentSettings) -> str:
+    if settings.whole_region:
+        return f"No area in {result.image} is as large as --min-area-um2 {settings.min_area_um2:g}."
+    return (
+        f"No tissue found in {result.image}, or none as large as --min-area-um2 {settings.min_area_um2:g}. "
+        "--whole-region segments background, too."
+    )
+
+
 def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageReader) -> Region:
     """The part of the image, or of ``region``, that holds ``clip``."""
     whole = region or Region(x=0, y=0, width=reader.width, height=reader.height)
@@ -180,6 +187,8 @@ def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageRe
 
 def _require_writable(**paths: Path | None) -> None:
     """Say before the work starts what would fail after it."""
+    if paths["output"] is not None:
+        require_geojson_name(paths["output"])
     suffixes = {
         "overlay": {".png", ".jpg", ".jpeg"},
         "summary": {".json", ".csv"},

@@ -86,7 +86,7 @@ def segment(
 
     stop_if(cancelled)
     grid, stride = source.grid, encoder.spec.stride_px
-    plan = SheetPlan(grid, stride_px=stride)
+    plan = SheetPlan(grid, stride_px=stride, settings=settings)
     activation = Activation(
         source,
         encoder=encoder,

@@ -10,6 +10,7 @@ from conceptseg.domain.errors import InvalidRequestError
 
 Method = Literal["projection", "learned", "matched", "nearest", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)
+_MOST_TOLERANCE_PX = 1024
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +47,11 @@ class SegmentSettings:
             raise InvalidRequestError(f"Unknown method {self.method!r}. Expected one of {', '.join(METHODS)}.")
         if not 1 <= self.n_concepts <= 1024:
             raise InvalidRequestError(f"Expected k from 1 to 1024, got {self.n_concepts}.")
+        if not 0 <= self.seed < 2**32:
+            raise InvalidRequestError(f"Expected a seed from 0 to {2**32 - 1}, got {self.seed}.")
         for name in ("min_area_um2", "min_hole_area_um2", "tolerance_px"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
+        if self.tolerance_px > _MOST_TOLERANCE_PX:
+            raise InvalidRequestError(f"Expected tolerance_px <= {_MOST_TOLERANCE_PX}, got {self.tolerance_px:g}.")

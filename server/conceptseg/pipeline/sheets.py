@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import weakref
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
-from conceptseg.domain.errors import OutputError
+from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.labels import Labels, label_dtype
 from conceptseg.domain.region import PixelGrid
 from conceptseg.factorization.activations import ActivationMap
@@ -28,9 +29,11 @@ from conceptseg.imaging.tissue import BlockMask
 from conceptseg.pipeline.settings import SegmentSettings
 
 _SHEET_PX = 4096
-_MARGIN_PX = 128
-"""What is labelled around a sheet, so that areas on its edge are cleaned up as a whole: many times as long as the
-smallest area that is kept."""
+_MARGINS_PX = (128, 2048)
+"""What is labelled around a sheet, so that areas on its edge are cleaned up as a whole: at least, and at most."""
+
+_MARGIN_SIDES = 4
+"""It is so many times as wide as a square of the smallest area that is kept."""
 
 _IN_MEMORY_PX = 1 << 28
 """Label maps with more pixels are kept in a temporary file."""
@@ -75,9 +78,16 @@ class SheetPlan:
         lines: y of the lines between sheets.
     """
 
-    def __init__(self, grid: PixelGrid, *, stride_px: int):
+    def __init__(self, grid: PixelGrid, *, stride_px: int, settings: SegmentSettings):
+        """Cut ``grid`` for an encoder with tokens of ``stride_px``.
+
+        Raises:
+            InvalidRequestError: areas to clean up are so large that sheets would not agree on them.
+        """
         side = _SHEET_PX // stride_px * stride_px
-        self._margin = -(-_MARGIN_PX // stride_px) * stride_px
+        several = max(grid.width, grid.height) > side
+        margin_px = _margin_px(grid, settings) if several else 0
+        self._margin = -(-margin_px // stride_px) * stride_px
         self._grid, self._stride = grid, stride_px
         self.columns = list(range(side, grid.width, side))
         self.lines = list(range(side, grid.height, side))
@@ -103,6 +113,19 @@ class SheetPlan:
             width=min(self._grid.width, outer.x + outer.width) - left,
             height=min(self._grid.height, outer.y + outer.height) - top,
         )
+
+
+def _margin_px(grid: PixelGrid, settings: SegmentSettings) -> int:
+    least, most = _MARGINS_PX
+    largest_um2 = (most / _MARGIN_SIDES) ** 2 * grid.pixel_area_um2
+    for name in ("min_area_um2", "min_hole_area_um2"):
+        if getattr(settings, name) > largest_um2:
+            raise InvalidRequestError(
+                f"Expected {name} of at most {largest_um2:g} for a region of {grid.width} × {grid.height} px, which is "
+                f"cleaned up in parts; got {getattr(settings, name):g}. Choose less, or segment smaller regions."
+            )
+    area_px = max(settings.min_area_um2, settings.min_hole_area_um2) / grid.pixel_area_um2
+    return max(least, math.ceil(_MARGIN_SIDES * math.sqrt(area_px)))
 
 
 class LabelCanvas:

@@ -40,6 +40,12 @@ _POLYGONS_PER_CHUNK = 2000  # bounds the memory at a few MB; larger chunks are n
 _OBJECT_IDS = uuid.UUID("6c5d2a0e-2f6b-5f0c-9b60-8f6a0f0a1f3b")  # namespace of object ids, any fixed value
 
 
+def require_geojson_name(path: Path) -> None:
+    """Raise InvalidRequestError unless QuPath takes a file of this name for GeoJSON."""
+    if not path.name.lower().endswith(_SUFFIXES):
+        raise InvalidRequestError(f"Cannot write GeoJSON to {path}: expected a name in {', '.join(_SUFFIXES)}.")
+
+
 def write_geojson(path: Path, result: SegmentationResult) -> None:
     """Write the polygons of ``result`` as a FeatureCollection that QuPath imports as classified annotations.
 
@@ -52,8 +58,7 @@ def write_geojson(path: Path, result: SegmentationResult) -> None:
         OutputError: the file cannot be written; an existing file stays as it was.
     """
     path = Path(path)
-    if not path.name.lower().endswith(_SUFFIXES):
-        raise InvalidRequestError(f"Cannot write GeoJSON to {path}: expected a name in {', '.join(_SUFFIXES)}.")
+    require_geojson_name(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".gz":
             # No name and time inside, so that equal results make equal files.
