@@ -53,7 +53,7 @@ def fit(tmp_path, capsys):
         options = [word for k in ks for word in ("--k", k)]
         if pixel_size_um:
             options += ["--pixel-size-um", pixel_size_um]
-        command = ["concepts", "fit", *arguments, *options, "--device", "cpu", "--folder", folder]
+        command = ["concepts", "fit", *arguments, *options, "--device", "cpu", "--folder", folder, "--overwrite"]
         code = main([str(word) for word in command])
         made = {k: load_dictionary(folder / f"default-k{k}.safetensors") for k in ks} if code == 0 else {}
         return code, made, capsys.readouterr().err
@@ -215,3 +215,18 @@ def test_a_number_of_concepts_is_suggested_and_its_tokens_serve_the_fit(fit, sli
     assert found["sentence"] in printed.out
     assert "3 of them from" in printed.err
     assert "3 of them from" in fit(slides, "--work", tmp_path / "work")[2]
+
+
+def test_an_earlier_dictionary_is_not_replaced_unless_asked(slides, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CONCEPTSEG_DICTIONARIES", str(tmp_path / "own"))
+    options = ["--k", "3", "--pixel-size-um", "0.5", "--device", "cpu"]
+
+    def refused(*more):
+        code = main(["concepts", "fit", str(slides), *options, *more])
+        return capsys.readouterr().err if code == 1 else None
+
+    assert "There is a dictionary default-k16" in refused("--k", "16")  # a shipped one
+    assert refused("--name", "mine") is None
+    assert "There is a dictionary mine-k3" in refused("--name", "mine")
+    assert refused("--name", "mine", "--overwrite") is None
+    assert "no name for a dictionary" in refused("--name", "a/b")

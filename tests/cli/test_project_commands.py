@@ -13,7 +13,11 @@ from tests.qupath.project import fake
 from tests.qupath.project.worlds import run_script
 
 from conceptseg.cli.main import main
+from conceptseg.pipeline.batch import Job
+from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.qupath.locate import find_qupath_installations
+from conceptseg.qupath.project.journal import Journal
+from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
 from conceptseg.qupath.run import annotate_in_threads
 from conceptseg.rpc.server import Server, ServeSettings
 
@@ -371,6 +375,41 @@ def test_labels_need_no_qupath(tmp_path, capsys):
             "default-k16": {"concepts": {"3": {"name": "Tumor", "ignored": False, "colour": [200, 0, 0]}}}
         },
     }
+    assert run("labels", other, "remove", 3, capsys=capsys)[0] == 0
+    assert json.loads((other.parent / "conceptseg-labels.json").read_text())["dictionaries"] == {}
     code, _, err = run("labels", project, "set", 3, "a:b", capsys=capsys)
     assert code == 1
     assert "sub-class" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["set", 16, "Tumor", "--dictionary", "default-k16"], "the concepts 0 to 15, not 16"),
+        (["ignore", 99, "--dictionary", "default-k16"], "not 99"),
+        (["colour", 3, "#ff000080", "--dictionary", "default-k16"], "expected #rrggbb"),
+        (["export", "keep.png"], "ends in .json"),
+        (["import", "keep.png"], "holds no labels"),
+        (["import", "project.qpproj"], "holds no labels"),
+    ],
+)
+def test_labels_that_cannot_be_meant_are_refused(arguments, message, tmp_path, monkeypatch, capsys):
+    project = fake.make_project(tmp_path / "project")
+    monkeypatch.chdir(project.parent)
+    (project.parent / "keep.png").write_bytes(b"\x89PNG")
+    code, _, err = run("labels", project, *arguments, capsys=capsys)
+    assert code != 0
+    assert message in err
+    assert "delete" not in err
+    assert (project.parent / "keep.png").read_bytes() == b"\x89PNG"
+    assert not (project.parent / "conceptseg-labels.json").exists()
+
+
+def test_labels_after_a_learned_run_are_for_what_it_learned(tmp_path, capsys):
+    project = fake.make_project(tmp_path / "project")
+    (project.parent / OWN_FOLDER).mkdir()
+    job = Job(encoder="default", dictionary=None, settings=SegmentSettings(method="learned", n_concepts=3))
+    Journal(project.parent / OWN_FOLDER / JOURNAL).start(run="r", settings=job.as_json())
+    assert run("labels", project, "set", 1, "Gland", capsys=capsys)[0] == 0
+    listed = json.loads(run("labels", project, "list", "--json", capsys=capsys)[1])
+    assert [(row["dictionary"], row["class"]) for row in listed] == [("learned-k3-seed0", "Gland")]

@@ -256,3 +256,13 @@ def test_a_header_and_nothing_else_is_an_image_error(tmp_path):
     path.write_bytes(b"II*\0\x08\0\0\0")
     with pytest.raises(ImageError, match=r"head\.tif is damaged"):
         open_image(path)
+
+
+@pytest.mark.parametrize(("y_um", "said"), [(0.5, []), (0.504, []), (1.0, ["0.5 × 1 µm", "12 % too large"])])
+def test_pixels_that_are_no_squares_are_said(tmp_path, noise, caplog, y_um, said):
+    resolution = (10_000 / 0.5, 10_000 / y_um)
+    write(tmp_path / "oblong.tif", noise(64, 64), resolution=resolution, resolutionunit="CENTIMETER")
+    with open_image(tmp_path / "oblong.tif") as reader:
+        assert reader.pixel_size_um == pytest.approx((0.5 + y_um) / 2)
+    assert len(caplog.messages) == bool(said)
+    assert all(part in caplog.text for part in said)

@@ -93,6 +93,15 @@ class TestBeingFound:
         remove_endpoint(pid=2)
         assert not endpoint_path().exists()
 
+    def test_a_server_is_found_again_when_a_later_one_has_ended(self) -> None:
+        with running() as first:
+            with running():
+                assert read_endpoint().endpoint != first.endpoint.endpoint
+            give_up = time.monotonic() + 30
+            while not endpoint_path().exists() and time.monotonic() < give_up:
+                time.sleep(0.05)
+            assert read_endpoint() == first.endpoint
+
     def test_a_damaged_endpoint_file_is_explained(self) -> None:
         for content in ("", "[]", '{"endpoint": 1}'):
             endpoint_path().write_text(content)

@@ -128,6 +128,7 @@ def annotate(
         tolerance_px=tolerance_px,
     )
     concepts = None
+    default_pixel_size_um(encoder)  # an unknown encoder is no missing dictionary
     if method != "learned":
         concepts = find_dictionary(encoder=encoder, name=dictionary, k=None if method == "matched" else k)
     job = Job(

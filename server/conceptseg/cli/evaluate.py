@@ -13,6 +13,7 @@ import numpy as np
 
 from conceptseg.cli.evaluated_data import ImageSet, TileSet, find_data, read_mask
 from conceptseg.cli.options import FILE, model_options
+from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.files import replacing
@@ -143,6 +144,9 @@ def evaluate(
 
     Which class each concept stands for is learned from the masks of one share of the images and scored on the others.
     """
+    for option, path in (("--json", json_file), ("--markdown", markdown)):
+        if path:
+            require_writable(option, path)
     data_sets = find_data(images, masks, tiles, pixel_sizes_um=pixel_sizes_um)
     concepts = find_dictionary(encoder=encoder, name=dictionary, k=k)
     contenders = _contenders(methods, concepts, weights=weights, device=device)

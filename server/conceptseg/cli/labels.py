@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from rich.table import Table
 from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.factorization.dictionary_file import load_dictionary
+from conceptseg.factorization.library import dictionary_paths
+from conceptseg.pipeline.settings import learned_identifier
 from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
@@ -41,8 +45,9 @@ class _Opened:
             return chosen
         known = set(self.labels.dictionaries)
         past = read_journal(self.project.parent / OWN_FOLDER / JOURNAL)
-        if past and past.settings.get("dictionary"):
-            known.add(past.settings["dictionary"])
+        if past:
+            done = past.settings
+            known.add(done["dictionary"] or learned_identifier(n_concepts=done["n_concepts"], seed=done["seed"]))
         if len(known) != 1:
             there = f"there are labels or results of {', '.join(sorted(known))}" if known else "nothing is known yet"
             raise InvalidRequestError(f"Say which dictionary with --dictionary ({there}).")
@@ -60,7 +65,7 @@ class _ColourType(click.ParamType):  # type: ignore[type-arg]  # generic from cl
         try:
             parts = (
                 [int(text[i : i + 2], 16) for i in (1, 3, 5)]
-                if text.startswith("#")
+                if text.startswith("#") and len(text) == 7
                 else list(map(int, text.split(",")))
             )
             red, green, blue = parts
@@ -102,7 +107,8 @@ def list_labels(opened: _Opened, as_json: bool) -> None:
         click.echo(json.dumps([_plain(*row) for row in rows], ensure_ascii=False))
         return
     if not rows:
-        click.echo(f"There are no labels yet. Give one with: conceptseg labels {opened.project.parent} set NUMBER NAME")
+        command = shlex.join(["conceptseg", "labels", str(opened.project.parent), "set", "NUMBER", "NAME"])
+        click.echo(f"There are no labels yet. Give one with: {command}")
         return
     table = Table()
     for column in ("Dictionary", "Concept", "Class", "Colour", "Review"):
@@ -142,7 +148,9 @@ def merge(opened: _Opened, concepts: tuple[int, ...], name: str, colour: Colour 
 @click.pass_obj
 def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionary: str | None) -> None:
     """Give CONCEPTS a COLOUR, as #rrggbb or red,green,blue."""
-    _save(opened, opened.labels.coloured(opened.dictionary(dictionary), concepts, colour))
+    identifier = opened.dictionary(dictionary)
+    _require_concepts(identifier, concepts)
+    _save(opened, opened.labels.coloured(identifier, concepts, colour))
 
 
 @labels.command()
@@ -152,7 +160,18 @@ def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionar
 @click.pass_obj
 def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: str | None) -> None:
     """Have QuPath ignore CONCEPTS: glass, folds, blood."""
-    _save(opened, opened.labels.ignoring(opened.dictionary(dictionary), concepts, ignored=not undo))
+    identifier = opened.dictionary(dictionary)
+    _require_concepts(identifier, concepts)
+    _save(opened, opened.labels.ignoring(identifier, concepts, ignored=not undo))
+
+
+@labels.command()
+@_concepts
+@_dictionary
+@click.pass_obj
+def remove(opened: _Opened, concepts: tuple[int, ...], dictionary: str | None) -> None:
+    """Take away the names, colours and verdicts of CONCEPTS."""
+    _save(opened, opened.labels.without(opened.dictionary(dictionary), concepts))
 
 
 @labels.command("export")
@@ -160,6 +179,8 @@ def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: s
 @click.pass_obj
 def export_labels(opened: _Opened, file: Path) -> None:
     """Write the labels to FILE, for another project."""
+    if file.suffix.lower() != ".json":
+        raise InvalidRequestError(f"{file}: expected a name that ends in .json.")
     opened.labels.save(file)
     click.echo(f"Wrote {file}")
 
@@ -213,13 +234,27 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
 
 def _name(opened: _Opened, concepts: Sequence[int], name: str, colour: Colour | None, dictionary: str | None) -> None:
     identifier = opened.dictionary(dictionary)
+    _require_concepts(identifier, concepts)
     changed = opened.labels.named(identifier, concepts, name)
     _save(opened, changed.coloured(identifier, concepts, colour) if colour else changed)
 
 
+def _require_concepts(identifier: str, concepts: Sequence[int]) -> None:
+    """Refuse numbers that a dictionary at hand does not have; one that is elsewhere may be right."""
+    file = dictionary_paths().get(identifier)
+    if file is None:
+        if not identifier.startswith("learned-"):
+            click.echo(f"There is no dictionary {identifier} on this computer: check its name.", err=True)
+        return
+    found = load_dictionary(file).n_concepts
+    if max(concepts) >= found:
+        raise InvalidRequestError(f"{identifier} has the concepts 0 to {found - 1}, not {max(concepts)}.")
+
+
 def _save(opened: _Opened, changed: Labels) -> None:
     changed.save(opened.file)
-    click.echo(f"Wrote {opened.file}. `conceptseg labels {opened.project.parent} apply` renames what is there already.")
+    command = shlex.join(["conceptseg", "labels", str(opened.project.parent), "apply"])
+    click.echo(f"Wrote {opened.file}. `{command}` renames what is there already.")
 
 
 def _plain(dictionary: str, concept: int, label: ConceptLabel) -> dict[str, object]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import time
 from pathlib import Path
 
@@ -21,8 +20,9 @@ from conceptseg.cli.options import (
     require_no_weights,
     server_options,
 )
+from conceptseg.cli.outputs import require_apart, require_writable
 from conceptseg.cli.progress import progress_bar
-from conceptseg.domain.errors import InvalidRequestError, OutputError, RegionError
+from conceptseg.domain.errors import InvalidRequestError, RegionError
 from conceptseg.domain.region import Region
 from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import default_pixel_size_um
@@ -86,7 +86,11 @@ def segment(
     quiet: bool,
 ) -> None:
     """Segment IMAGE into concept polygons."""
-    _require_writable(output=output, overlay=overlay, summary=summary, label_map=label_map)
+    _require_outputs(output, overlay=overlay, summary=summary, label_map=label_map)
+    require_apart(
+        inputs={"the image": image, "--roi": roi, "--dictionary": Path(dictionary) if dictionary else None},
+        outputs={"--output": output, "--overlay": overlay, "--summary": summary, "--label-map": label_map},
+    )
     require_no_weights(server, weights)
     settings = SegmentSettings(
         method=method,
@@ -100,6 +104,7 @@ def segment(
     )
     clip = read_geojson_roi(roi) if roi else None
     concepts = None
+    default_pixel_size_um(encoder)  # an unknown encoder is no missing dictionary
     if method != "learned":
         concepts = find_dictionary(encoder=encoder, name=dictionary, k=None if method == "matched" else k)
     with open_image(image) as reader:
@@ -151,7 +156,7 @@ def _report(result: SegmentationResult, written: list[Path], *, seconds: float, 
             if concept.polygons:
                 table.add_row(
                     concept.concept_class.name,
-                    f"{concept.area_um2 / 1e6:.3f}",
+                    f"{concept.area_um2 / 1e6:{'.3f' if concept.area_um2 >= 1e4 else '.2g'}}",
                     f"{concept.area_percent:.1f}",
                     str(concept.polygons),
                     f"{concept.mean_activation:.2f}",
@@ -185,22 +190,17 @@ def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageRe
     return around
 
 
-def _require_writable(**paths: Path | None) -> None:
-    """Say before the work starts what would fail after it."""
-    if paths["output"] is not None:
-        require_geojson_name(paths["output"])
+def _require_outputs(output: Path, **others: Path | None) -> None:
+    require_geojson_name(output)
     suffixes = {
         "overlay": {".png", ".jpg", ".jpeg"},
         "summary": {".json", ".csv"},
         "label_map": {".png", ".tif", ".tiff"},
     }
-    for option, path in paths.items():
+    for option, path in {"output": output, **others}.items():
         if path is None:
             continue
         name = "--" + option.replace("_", "-")
         if option in suffixes and path.suffix.lower() not in suffixes[option]:
             raise InvalidRequestError(f"{name} {path}: expected a name that ends in {', '.join(suffixes[option])}.")
-        if not path.parent.is_dir():
-            raise OutputError(f"{name} {path}: the folder {path.parent} does not exist. Create it first.")
-        if path.is_dir() or not os.access(path.parent, os.W_OK):
-            raise OutputError(f"{name} {path} cannot be written there. Choose another path.")
+        require_writable(name, path)

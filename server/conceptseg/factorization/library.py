@@ -52,7 +52,7 @@ def find_dictionary(*, encoder: str, name: str | None, k: int | None) -> Concept
     elif name.endswith(SUFFIX) or os.sep in name or Path(name).exists():
         dictionary = load_dictionary(Path(name))
     else:
-        own = sorted(known for known in paths if known.startswith(f"{encoder}-k"))
+        own = sorted(known for known, path in paths.items() if _encoder_of(path) == encoder)
         raise DictionaryError(
             f"There is no dictionary {name!r}. "
             + (f"For encoder {encoder} there are: {', '.join(own)}. " if own else "")
@@ -63,3 +63,10 @@ def find_dictionary(*, encoder: str, name: str | None, k: int | None) -> Concept
     if k is not None and dictionary.n_concepts != k:
         raise DictionaryError(f"Dictionary {dictionary.identifier} has {dictionary.n_concepts} concepts, not k = {k}.")
     return dictionary
+
+
+def _encoder_of(path: Path) -> str | None:
+    try:
+        return load_dictionary(path).encoder
+    except DictionaryError:
+        return None

@@ -15,6 +15,7 @@ import numpy as np
 import openslide
 
 from conceptseg.domain.errors import ImageError
+from conceptseg.imaging.calibration import pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
 
 _BLOCK_PX = 512
@@ -88,7 +89,7 @@ class OpenSlideReader:
         self._downsamples = slide.level_downsamples
         full_width, full_height = self._dimensions[0]
         left, top, self.width, self.height = _bounds(properties, full_width, full_height)
-        self.pixel_size_um = _pixel_size_um(properties)
+        self.pixel_size_um = _pixel_size_um(properties, name)
         self._background = _background(properties)
         self._levels = []
         for width, height in self._dimensions:
@@ -191,12 +192,14 @@ def _bounds(properties: Mapping[str, str], width: int, height: int) -> tuple[int
     return left, top, inner_width, inner_height
 
 
-def _pixel_size_um(properties: Mapping[str, str]) -> float | None:
+def _pixel_size_um(properties: Mapping[str, str], name: str) -> float | None:
     try:
         sizes = [float(properties[f"openslide.mpp-{axis}"]) for axis in ("x", "y")]
     except (KeyError, ValueError):
         return None
-    return sum(sizes) / 2 if all(math.isfinite(size) and size > 0 for size in sizes) else None
+    if not all(math.isfinite(size) and size > 0 for size in sizes):
+        return None
+    return pixel_side_um(*sizes, name=name)
 
 
 def _background(properties: Mapping[str, str]) -> Rgb:

@@ -21,6 +21,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import ImageError
+from conceptseg.imaging.calibration import pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
 
 _CACHE_BYTES = 64 << 20
@@ -96,7 +97,7 @@ class TiffReader:
             _require_complete(page, size, name)
             self._pages.append(_PagePixels(page, self._cache))
         _require_8_bit_rgb(self._pages[0], name)
-        self.pixel_size_um = _pixel_size_um(file, base)
+        self.pixel_size_um = _pixel_size_um(file, base, name)
         self._levels = [
             Level(
                 downsample_x=level_downsample(full=self.width, level=page.imagewidth),
@@ -330,9 +331,9 @@ def _over_white(box: NDArray[np.uint8], page: tifffile.TiffPage) -> Rgb:
     return np.minimum(colour + 255 * (1 - opacity) + 0.5, 255).astype(np.uint8)
 
 
-def _pixel_size_um(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | None:
+def _pixel_size_um(file: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> float | None:
     """µm per px from the OME description, else ImageJ's, else the resolution tags where they can be true."""
-    if file.is_ome and (size := _ome_pixel_size_um(file.ome_metadata or "")) is not None:
+    if file.is_ome and (size := _ome_pixel_size_um(file.ome_metadata or "", name)) is not None:
         return size
     per_unit = [page.tags.valueof(tag) for tag in ("XResolution", "YResolution")]
     if not all(isinstance(value, tuple) and value[0] > 0 and value[1] > 0 for value in per_unit):
@@ -341,11 +342,11 @@ def _pixel_size_um(file: tifffile.TiffFile, page: tifffile.TiffPage) -> float | 
     um_per_unit = _UM_PER_UNIT.get(unit) or {2: 25400.0, 3: 10000.0}.get(int(page.tags.valueof(296) or 2))
     if um_per_unit is None:
         return None
-    size = sum(um_per_unit * value[1] / value[0] for value in per_unit) / 2
-    return size if size < _COARSEST_UM else None
+    x_um, y_um = (um_per_unit * value[1] / value[0] for value in per_unit)
+    return pixel_side_um(x_um, y_um, name=name) if (x_um + y_um) / 2 < _COARSEST_UM else None
 
 
-def _ome_pixel_size_um(description: str) -> float | None:
+def _ome_pixel_size_um(description: str, name: str) -> float | None:
     # The first <Pixels> alone is wanted; a pattern does that without an XML parser's ways to be attacked.
     pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
     if pixels is None:
@@ -358,7 +359,7 @@ def _ome_pixel_size_um(description: str) -> float | None:
             sizes.append(float(attributes[f"PhysicalSize{axis}"]) * (unit or 0))
         except (KeyError, ValueError):
             return None
-    return sum(sizes) / 2 if min(sizes) > 0 else None
+    return pixel_side_um(*sizes, name=name) if min(sizes) > 0 else None
 
 
 def _damaged(name: str, error: Exception) -> str:

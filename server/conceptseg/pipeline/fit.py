@@ -114,7 +114,7 @@ def fit_tokens(
     _require_ks(ks)
     recipe = recipe or Recipe()
     spec = encoder.spec
-    identifiers = [f"{name or spec.identifier.replace(':', '-').replace('/', '-')}-k{k}" for k in ks]
+    identifiers = [dictionary_identifier(spec.identifier, name=name, k=k) for k in ks]
 
     def learn(k: int, done: int, total: int) -> Learned:
         stop_if(cancelled)
@@ -156,3 +156,8 @@ def fit_tokens(
 def _require_ks(ks: Sequence[int]) -> None:
     if not ks:
         raise InvalidRequestError("Expected at least one k.")
+
+
+def dictionary_identifier(encoder: str, *, name: str | None, k: int) -> str:
+    """``NAME-kK``, by default with the encoder's name."""
+    return f"{name or encoder.replace(':', '-').replace('/', '-')}-k{k}"

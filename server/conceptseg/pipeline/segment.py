@@ -35,7 +35,7 @@ from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.activate import Activation
 from conceptseg.pipeline.finish import Placed, finished, place
 from conceptseg.pipeline.result import SegmentationResult
-from conceptseg.pipeline.settings import SegmentSettings
+from conceptseg.pipeline.settings import SegmentSettings, learned_identifier
 from conceptseg.pipeline.sheets import LabelCanvas, Outlines, SheetPlan, join_outlines, outline_sheet
 
 _TIDY_SECONDS = 30.0
@@ -157,7 +157,9 @@ def segment(
         polygons=polygons,
         concepts=summaries,
         encoder=encoder.spec.identifier,
-        dictionary=dictionary.identifier if dictionary else f"learned-k{n_concepts}-seed{settings.seed}",
+        dictionary=dictionary.identifier
+        if dictionary
+        else learned_identifier(n_concepts=n_concepts, seed=settings.seed),
         method=settings.method,
         relative_residual=activation.relative_residual,
         seconds=seconds,

@@ -55,3 +55,8 @@ class SegmentSettings:
                 raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
         if self.tolerance_px > _MOST_TOLERANCE_PX:
             raise InvalidRequestError(f"Expected tolerance_px <= {_MOST_TOLERANCE_PX}, got {self.tolerance_px:g}.")
+
+
+def learned_identifier(*, n_concepts: int, seed: int) -> str:
+    """What results of method ``learned`` have in place of a dictionary's identifier."""
+    return f"learned-k{n_concepts}-seed{seed}"

@@ -32,7 +32,7 @@ from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc import convert, requests
 from conceptseg.rpc.auth import credentials
-from conceptseg.rpc.endpoint import read_endpoint
+from conceptseg.rpc.endpoint import Endpoint, read_endpoint
 from conceptseg.rpc.errors import ServerUnavailableError, error_of
 from conceptseg.rpc.plan import tiles_to_send
 from conceptseg.v1 import catalogue_pb2, common_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
@@ -365,11 +365,16 @@ def connect(endpoint: str = "auto", *, token: str | None = None, tls_certificate
     token = token or os.environ.get("CONCEPTSEG_TOKEN")
     if endpoint != "auto" and token:
         return Client(endpoint, token, tls_certificate=tls_certificate)
-    known = read_endpoint()
-    if endpoint not in ("auto", known.endpoint):
+    try:
+        known: Endpoint | None = read_endpoint()
+    except ServerUnavailableError:
+        if endpoint == "auto":
+            raise
+        known = None
+    if known is None or endpoint not in ("auto", known.endpoint, known.endpoint.replace("127.0.0.1", "localhost")):
         raise ServerUnavailableError(
-            f"The token of the server at {endpoint} is not known here. Put it into the environment variable "
-            "CONCEPTSEG_TOKEN; the server wrote it to server.json in the configuration folder of its user."
+            f"The token of the server at {endpoint} is not known here. Give it with --token, or in the environment "
+            "variable CONCEPTSEG_TOKEN; the server wrote it to server.json in the configuration folder of its user."
         )
     if tls_certificate is None and known.tls_certificate:
         tls_certificate = Path(known.tls_certificate)

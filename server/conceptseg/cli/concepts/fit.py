@@ -9,12 +9,12 @@ from pathlib import Path
 import click
 
 from conceptseg import __version__
-from conceptseg.cli.concepts.saving import folder_option, save_into
+from conceptseg.cli.concepts.saving import folder_option, overwrite_option, require_new, save_into
 from conceptseg.cli.concepts.tokens import TokenOptions, token_options
 from conceptseg.cli.options import encoder_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.pipeline.fit import fit_tokens
+from conceptseg.pipeline.fit import dictionary_identifier, fit_tokens
 from conceptseg.pipeline.recipe import ALGORITHMS, Algorithm, Recipe
 
 
@@ -35,6 +35,7 @@ from conceptseg.pipeline.recipe import ALGORITHMS, Algorithm, Recipe
     "--hierarchical", is_flag=True, help="With several --k: every concept of a smaller k is made of those of a larger."
 )
 @folder_option
+@overwrite_option
 def fit(
     tokens: TokenOptions,
     ks: tuple[int, ...],
@@ -47,6 +48,7 @@ def fit(
     spherical: bool,
     hierarchical: bool,
     folder: Path | None,
+    overwrite: bool,
 ) -> None:
     """Fit dictionaries on INPUTS: slides, folders that are searched for images, QuPath projects.
 
@@ -58,6 +60,7 @@ def fit(
     wanted = sorted(set(ks))
     if hierarchical and len(wanted) < 2:
         raise InvalidRequestError("--hierarchical needs several --k, for example --k 8 --k 16 --k 32.")
+    require_new(folder, (dictionary_identifier(encoder, name=name, k=k) for k in wanted), overwrite=overwrite)
     recipe = Recipe(algorithm=algorithm, spherical=spherical, hierarchical=hierarchical)
     loaded, collected = tokens.collect(encoder=encoder, weights=weights, device=device, pixel_size_um=pixel_size_um)
     with progress_bar() as progress:

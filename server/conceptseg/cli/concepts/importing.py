@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from conceptseg.cli.concepts.saving import folder_option, save_into
+from conceptseg.cli.concepts.saving import folder_option, overwrite_option, require_new, save_into
 from conceptseg.cli.options import FILE
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import DictionaryError
@@ -19,7 +19,8 @@ from conceptseg.factorization.published import read_published
 @click.option("--encoder", required=True, help="Encoder the centres belong to: resnet50, uni, prov-gigapath, …")
 @click.option("--k", "ks", type=int, multiple=True, help="Only these k; default: all in the file.")
 @folder_option
-def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None) -> None:
+@overwrite_option
+def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None, overwrite: bool) -> None:
     """Convert the published joblib FILE. Nothing in it is executed."""
     spec = get_spec(encoder)
     published = read_published(file)
@@ -42,4 +43,5 @@ def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None) 
     ]
     for dictionary in made:
         dictionary.require_encoder(encoder, channels=spec.channels)
+    require_new(folder, (dictionary.identifier for dictionary in made), overwrite=overwrite)
     save_into(folder, made)

@@ -17,18 +17,20 @@ from conceptseg.factorization.library import dictionary_paths
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def list_(as_json: bool) -> None:
     """List the dictionaries that --dictionary knows by name."""
-    rows = []
+    rows: list[tuple[str, str, int | None, float | None, str]] = []
     for name, path in dictionary_paths().items():
         try:
             found = load_dictionary(path)
-            rows.append((name, found.encoder, str(found.n_concepts), f"{found.pixel_size_um:g}", str(path)))
+            rows.append((name, found.encoder, found.n_concepts, found.pixel_size_um, str(path)))
         except DictionaryError as error:
-            rows.append((name, "", "", "", f"damaged: {error}"))
+            rows.append((name, "", None, None, f"damaged: {error}"))
     keys = ("dictionary", "encoder", "k", "pixel_size_um", "file")
     if as_json:
         click.echo(json.dumps([dict(zip(keys, row, strict=True)) for row in rows]))
         return
-    table = Table(*keys)
+    table = Table()
+    for key in keys:
+        table.add_column(key, overflow="fold")
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*("" if value is None else str(value) for value in row))
     Console().print(table)

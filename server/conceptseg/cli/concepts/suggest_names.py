@@ -13,6 +13,7 @@ from rich.table import Table
 
 from conceptseg.cli.named_areas import Drawn, NamedImage, find_named_areas
 from conceptseg.cli.options import FILE, device_option
+from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import ImageError, InvalidRequestError, ProjectError
@@ -73,6 +74,8 @@ def suggest_names_(
     """
     if output is not None and output.exists():
         raise InvalidRequestError(f"{output} exists. Choose another name: labels of people are not overwritten.")
+    if output is not None:
+        require_writable("--output", output)
     concepts = load_dictionary(dictionary_paths().get(dictionary, Path(dictionary)))
     images = _of_classes(find_named_areas(inputs, patterns=patterns, rebase=rebase), only)
     loaded = load_encoder(concepts.encoder, device=device, weights=weights)

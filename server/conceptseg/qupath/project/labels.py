@@ -19,6 +19,7 @@ from conceptseg.qupath.project.contents import ClassStyle
 
 LABELS_FILE = "conceptseg-labels.json"
 _VERSION = 1
+_MEND = "Choose another file, repair this one, or move it away."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,7 +68,7 @@ class Labels:
         except OSError as error:
             raise InvalidRequestError(f"Cannot read {path}: {error.strerror or error}.") from error
         except ValueError as error:
-            raise InvalidRequestError(f"{path} is damaged ({error}): repair or delete it.") from error
+            raise InvalidRequestError(f"{path} holds no labels, or damaged ones ({error}). {_MEND}") from error
         return cls.parse(document, name=str(path))
 
     @classmethod
@@ -82,7 +83,7 @@ class Labels:
             InvalidRequestError: it is damaged, or of another version.
         """
         if not isinstance(document, dict) or document.get("version") != _VERSION:
-            raise InvalidRequestError(f"{name} is of another version: update ConceptSeg, or delete the file.")
+            raise InvalidRequestError(f"{name} holds no labels, or those of a newer ConceptSeg. {_MEND}")
         labels = cls(document)
         try:
             for dictionary in labels.dictionaries:
@@ -90,7 +91,7 @@ class Labels:
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidRequestError(
                 f'{name} is damaged: expected {{"version":1,"dictionaries":{{ID:{{"concepts":{{NUMBER:{{"name",'
-                f'"colour":[r,g,b],"ignored"}}}}}}}}}}, got something else ({error}). Repair or delete it.'
+                f'"colour":[r,g,b],"ignored"}}}}}}}}}}, got something else ({error}). {_MEND}'
             ) from error
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{name}: {error}") from error
@@ -146,6 +147,16 @@ class Labels:
             if name and not ignored:
                 fields["name"] = name.rstrip("*") or name
             changed = changed._changed(dictionary, concept, fields)
+        return changed
+
+    def without(self, dictionary: str, concepts: Iterable[int]) -> Labels:
+        """The same labels without those of these concepts, and without the dictionary after the last of its."""
+        changed = Labels(self._document)
+        known = changed._document["dictionaries"].get(dictionary, {}).get("concepts", {})
+        for concept in concepts:
+            known.pop(str(concept), None)
+        if not known:
+            changed._document["dictionaries"].pop(dictionary, None)
         return changed
 
     def joined(self, other: Labels) -> Labels:
