@@ -39,6 +39,9 @@ from conceptseg.report.summary import summary as summary_of
 from conceptseg.report.summary import write_summary
 from conceptseg.rpc.client import connect
 
+_SMALL_UM2 = 1e5
+"""Less than that is told in µm²."""
+
 _OVERLAY_PX = 2400
 _DEFAULTS = SegmentSettings()
 
@@ -150,13 +153,14 @@ def _report(result: SegmentationResult, written: list[Path], *, seconds: float, 
     else:
         table = Table(title=f"{result.dictionary}, {result.method}, {result.label_map.grid.pixel_size_um:.3g} µm/px")
         table.add_column("Concept")
-        for column in ("Area mm²", "Tissue %", "Polygons", "Mean activation"):
+        small = sum(concept.area_um2 for concept in result.concepts) < _SMALL_UM2
+        for column in ("Area µm²" if small else "Area mm²", "Tissue %", "Polygons", "Mean activation"):
             table.add_column(column, justify="right")
         for concept in sorted(result.concepts, key=lambda item: -item.area_um2):
             if concept.polygons:
                 table.add_row(
                     concept.concept_class.name,
-                    f"{concept.area_um2 / 1e6:{'.3f' if concept.area_um2 >= 1e4 else '.2g'}}",
+                    f"{concept.area_um2:,.0f}" if small else f"{concept.area_um2 / 1e6:.3f}",
                     f"{concept.area_percent:.1f}",
                     str(concept.polygons),
                     f"{concept.mean_activation:.2f}",

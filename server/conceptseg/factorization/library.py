@@ -22,12 +22,16 @@ def user_folder() -> Path:
     return Path(override) if override else platformdirs.user_data_path("conceptseg") / "dictionaries"
 
 
+def shipped_folder() -> Path:
+    """The dictionaries that come with ConceptSeg."""
+    return Path(str(resources.files("conceptseg"))) / "dictionaries"
+
+
 def dictionary_paths() -> dict[str, Path]:
     """Name -> file of all dictionaries; the user's own win over the shipped ones of the same name."""
-    shipped = Path(str(resources.files("conceptseg"))) / "dictionaries"
     return {
         path.stem: path
-        for folder in (shipped, user_folder())
+        for folder in (shipped_folder(), user_folder())
         if folder.is_dir()
         for path in sorted(folder.glob(f"*{SUFFIX}"))
     }

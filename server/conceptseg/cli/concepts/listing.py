@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.table import Table
 
 from conceptseg.domain.errors import DictionaryError
 from conceptseg.factorization.dictionary_file import load_dictionary
-from conceptseg.factorization.library import dictionary_paths
+from conceptseg.factorization.library import dictionary_paths, shipped_folder
 
 
 @click.command("list")
@@ -30,7 +31,9 @@ def list_(as_json: bool) -> None:
         return
     table = Table()
     for key in keys:
-        table.add_column(key, overflow="fold")
+        table.add_column(key, overflow="fold", no_wrap=key != "file")  # the others are there to be typed
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        *facts, file = row
+        where = "shipped" if Path(file).parent == shipped_folder() else file
+        table.add_row(*("" if fact is None else str(fact) for fact in facts), where)
     Console().print(table)
