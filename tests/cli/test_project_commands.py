@@ -221,6 +221,9 @@ def test_only_what_lies_inside_annotations_of_a_class_is_segmented(qupath, proje
     kept = {name: f for name, f in after["a.png-1.geojson"].items() if name in before["a.png-1.geojson"]}
     assert kept == before["a.png-1.geojson"]
     assert len(after["a.png-1.geojson"]) == len(kept) + finished["polygons"]
+    code, _, err = run("annotate", project, *CALIBRATED, "--within", "Regoin", "--images", "a*", capsys=capsys)
+    assert code == 1
+    assert "a.png: empty. There is no annotation of class Regoin." in err
 
 
 @pytest.mark.qupath
@@ -408,7 +411,9 @@ def test_labels_that_cannot_be_meant_are_refused(arguments, message, tmp_path, m
 def test_labels_after_a_learned_run_are_for_what_it_learned(tmp_path, capsys):
     project = fake.make_project(tmp_path / "project")
     (project.parent / OWN_FOLDER).mkdir()
-    job = Job(encoder="default", dictionary=None, settings=SegmentSettings(method="learned", n_concepts=3))
+    job = Job(
+        encoder="default", dictionary=None, pixel_size_um=0.5, settings=SegmentSettings(method="learned", n_concepts=3)
+    )
     Journal(project.parent / OWN_FOLDER / JOURNAL).start(run="r", settings=job.as_json())
     assert run("labels", project, "set", 1, "Gland", capsys=capsys)[0] == 0
     listed = json.loads(run("labels", project, "list", "--json", capsys=capsys)[1])

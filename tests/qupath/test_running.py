@@ -26,7 +26,7 @@ def qupath(*arguments, files=()):
 )
 def test_a_qupath_with_the_project_is_refused_unless_forced(monkeypatch, found):
     monkeypatch.setattr(running, "running_qupaths", lambda: [found])
-    with pytest.raises(ProjectError, match=r"process 77.*has this project open.*--force"):
+    with pytest.raises(ProjectError, match=r"process 77.*has this project, or a slide of it, open.*--force"):
         require_closed(PROJECT, [SLIDE], force=False)
     (warning,) = require_closed(PROJECT, [SLIDE], force=True)
     assert "do not save there" in warning

@@ -170,7 +170,11 @@ def _plan(writer: Writer, entry: ImageEntry, *, job: Job, run: str, labels: Labe
 def _leave(writer: Writer, work: _Work) -> Outcome:
     entry = work.task.entry
     writer.write(entry.identifier, Changes(), name=entry.name, report={"polygons": 0, "replaced": 0})
-    return Outcome(image=image_of(entry), state="skipped" if work.skipped else "empty", write_seconds=work.seconds)
+    if work.skipped:
+        return Outcome(image=image_of(entry), state="skipped", write_seconds=work.seconds)
+    within = work.task.job.within
+    reason = f"There is no annotation of class {within}." if within is not None else ""
+    return Outcome(image=image_of(entry), state="empty", message=reason, write_seconds=work.seconds)
 
 
 def _write(writer: Writer, work: _Work, found: Segmented) -> Outcome:

@@ -64,12 +64,13 @@ def require_closed(project: Path, slides: Sequence[Path], *, force: bool) -> lis
             )
         elif force:
             warnings.append(
-                f"QuPath (process {qupath.pid}) has this project open: do not save there, and reopen it afterwards."
+                f"QuPath (process {qupath.pid}) has this project, or a slide of it, open: do not save there, and reopen it "
+                "afterwards."
             )
         else:
             raise ProjectError(
-                f"QuPath (process {qupath.pid}) has this project open. It would not see what is written here, and "
-                "overwrite it with its next Save. Close the project there, or go on with --force."
+                f"QuPath (process {qupath.pid}) has this project, or a slide of it, open. It would not see what is "
+                "written here, and overwrite it with its next Save. Close the project there, or go on with --force."
             )
     return warnings
 

@@ -58,7 +58,7 @@ def test_imported_labels_win():
     ("content", "message"),
     [
         ("{", "damaged"),
-        ('{"version": 2, "dictionaries": {}}', "another version"),
+        ('{"version": 2, "dictionaries": {}}', "newer ConceptSeg"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"x": {}}}}}', "damaged"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1, 2, 300]}}}}}', "0 to 255"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": "a:b"}}}}}', "sub-class"),
