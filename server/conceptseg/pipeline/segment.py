@@ -96,6 +96,7 @@ def segment(
         cancelled=cancelled,
     )
     n_concepts = len(activation.concepts)
+    learned = learned_identifier(n_concepts=n_concepts, seed=settings.seed)
     canvas = LabelCanvas(grid, n_concepts=n_concepts)
     outline = partial(
         outline_sheet,
@@ -157,9 +158,7 @@ def segment(
         polygons=polygons,
         concepts=summaries,
         encoder=encoder.spec.identifier,
-        dictionary=dictionary.identifier
-        if dictionary
-        else learned_identifier(n_concepts=n_concepts, seed=settings.seed),
+        dictionary=dictionary.identifier if dictionary else learned,
         method=settings.method,
         relative_residual=activation.relative_residual,
         seconds=seconds,

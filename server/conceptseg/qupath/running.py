@@ -64,8 +64,8 @@ def require_closed(project: Path, slides: Sequence[Path], *, force: bool) -> lis
             )
         elif force:
             warnings.append(
-                f"QuPath (process {qupath.pid}) has this project, or a slide of it, open: do not save there, and reopen it "
-                "afterwards."
+                f"QuPath (process {qupath.pid}) has this project, or a slide of it, open: do not save there, and "
+                "reopen it afterwards."
             )
         else:
             raise ProjectError(

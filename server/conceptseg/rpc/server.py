@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -181,7 +182,8 @@ class Server:
         while not self._stop.wait(_WATCH_SECONDS):
             self._engine.calls.cancel_overdue()
             if not endpoint_path().exists():  # a server that was started later has ended, and took its entry along
-                write_endpoint(self.endpoint)
+                with suppress(OSError):  # tried again in a moment
+                    write_endpoint(self.endpoint)
             patience = _QUIET_SECONDS_CUT_SHORT if self._activity.cut_short else _QUIET_SECONDS
             quiet = self._activity.idle_seconds > patience
             if quiet and not trimmed:
