@@ -322,7 +322,7 @@ class TestErrorsAreToldApart:
         with pytest.raises(DictionaryError):
             client.segment(source, dictionary=17)
         with pytest.raises(LimitError, match="tolerance"):
-            client.segment(source, settings=SegmentSettings(tolerance_px=1e6))
+            client.segment(source, settings=SegmentSettings(tolerance_px=1000))
         with pytest.raises(LimitError, match="tile_px"):
             client.segment(source, settings=SegmentSettings(tile_px=100_000))
         bow_tie = shapely.Polygon([(0, 0), (60, 60), (60, 0), (0, 60)])
