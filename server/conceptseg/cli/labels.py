@@ -53,6 +53,18 @@ class _Opened:
             raise InvalidRequestError(f"Say which dictionary with --dictionary ({there}).")
         return known.pop()
 
+    def dictionary_with(self, concepts: Sequence[int], chosen: str | None) -> str:
+        """The same; refused if it is at hand and lacks one of ``concepts``. One that is elsewhere may be right."""
+        identifier = self.dictionary(chosen)
+        file = dictionary_paths().get(identifier)
+        if file is not None:
+            found = load_dictionary(file).n_concepts
+            if max(concepts) >= found:
+                raise InvalidRequestError(f"{identifier} has the concepts 0 to {found - 1}, not {max(concepts)}.")
+        elif not identifier.startswith("learned-"):
+            click.echo(f"There is no dictionary {identifier} on this computer: check its name.", err=True)
+        return identifier
+
 
 class _ColourType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only
     """``#rrggbb`` or ``red,green,blue``."""
@@ -148,9 +160,7 @@ def merge(opened: _Opened, concepts: tuple[int, ...], name: str, colour: Colour 
 @click.pass_obj
 def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionary: str | None) -> None:
     """Give CONCEPTS a COLOUR, as #rrggbb or red,green,blue."""
-    identifier = opened.dictionary(dictionary)
-    _require_concepts(identifier, concepts)
-    _save(opened, opened.labels.coloured(identifier, concepts, colour))
+    _save(opened, opened.labels.coloured(opened.dictionary_with(concepts, dictionary), concepts, colour))
 
 
 @labels.command()
@@ -160,8 +170,7 @@ def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionar
 @click.pass_obj
 def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: str | None) -> None:
     """Have QuPath ignore CONCEPTS: glass, folds, blood."""
-    identifier = opened.dictionary(dictionary)
-    _require_concepts(identifier, concepts)
+    identifier = opened.dictionary_with(concepts, dictionary)
     _save(opened, opened.labels.ignoring(identifier, concepts, ignored=not undo))
 
 
@@ -233,22 +242,9 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
 
 
 def _name(opened: _Opened, concepts: Sequence[int], name: str, colour: Colour | None, dictionary: str | None) -> None:
-    identifier = opened.dictionary(dictionary)
-    _require_concepts(identifier, concepts)
+    identifier = opened.dictionary_with(concepts, dictionary)
     changed = opened.labels.named(identifier, concepts, name)
     _save(opened, changed.coloured(identifier, concepts, colour) if colour else changed)
-
-
-def _require_concepts(identifier: str, concepts: Sequence[int]) -> None:
-    """Refuse numbers that a dictionary at hand does not have; one that is elsewhere may be right."""
-    file = dictionary_paths().get(identifier)
-    if file is None:
-        if not identifier.startswith("learned-"):
-            click.echo(f"There is no dictionary {identifier} on this computer: check its name.", err=True)
-        return
-    found = load_dictionary(file).n_concepts
-    if max(concepts) >= found:
-        raise InvalidRequestError(f"{identifier} has the concepts 0 to {found - 1}, not {max(concepts)}.")
 
 
 def _save(opened: _Opened, changed: Labels) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from conceptseg.cli.options import FILE
+from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
 from conceptseg.cli.report_sources import file_evidence, is_project, labels_of, project_evidence, with_dictionary
-from conceptseg.domain.errors import InvalidRequestError, OutputError, ProjectError
+from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
@@ -80,8 +81,7 @@ def report(
 def _require_page(output: Path) -> None:
     if output.suffix.lower() not in (".html", ".htm"):
         raise InvalidRequestError(f"Cannot write a page to {output}: expected a name in .html.")
-    if not output.parent.is_dir():
-        raise OutputError(f"-o {output}: the folder {output.parent} does not exist. Create it first.")
+    require_writable("-o", output)
 
 
 def _evidence(

@@ -37,6 +37,11 @@ def dictionary_paths() -> dict[str, Path]:
     }
 
 
+def dictionary_identifier(encoder: str, *, name: str | None, k: int) -> str:
+    """``NAME-kK``, by default with the encoder's name."""
+    return f"{name or encoder.replace(':', '-').replace('/', '-')}-k{k}"
+
+
 def find_dictionary(*, encoder: str, name: str | None, k: int | None) -> ConceptDictionary:
     """Choose a dictionary.
 
@@ -50,7 +55,7 @@ def find_dictionary(*, encoder: str, name: str | None, k: int | None) -> Concept
     """
     paths = dictionary_paths()
     if name is None:
-        name = f"{encoder.replace(':', '-').replace('/', '-')}-k{k or DEFAULT_K}"
+        name = dictionary_identifier(encoder, name=None, k=k or DEFAULT_K)
     if name in paths:
         dictionary = load_dictionary(paths[name])
     elif name.endswith(SUFFIX) or os.sep in name or Path(name).exists():

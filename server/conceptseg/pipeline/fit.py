@@ -20,6 +20,7 @@ from conceptseg.domain.progress import (
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.hierarchy import Family, families
 from conceptseg.factorization.learned import Learned
+from conceptseg.factorization.library import dictionary_identifier
 from conceptseg.imaging.source import PixelSource
 from conceptseg.pipeline.recipe import Recipe
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE, TokenPool, sample_tokens
@@ -156,8 +157,3 @@ def fit_tokens(
 def _require_ks(ks: Sequence[int]) -> None:
     if not ks:
         raise InvalidRequestError("Expected at least one k.")
-
-
-def dictionary_identifier(encoder: str, *, name: str | None, k: int) -> str:
-    """``NAME-kK``, by default with the encoder's name."""
-    return f"{name or encoder.replace(':', '-').replace('/', '-')}-k{k}"

@@ -14,7 +14,8 @@ from conceptseg.cli.concepts.tokens import TokenOptions, token_options
 from conceptseg.cli.options import encoder_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.pipeline.fit import dictionary_identifier, fit_tokens
+from conceptseg.factorization.library import dictionary_identifier
+from conceptseg.pipeline.fit import fit_tokens
 from conceptseg.pipeline.recipe import ALGORITHMS, Algorithm, Recipe
 
 
