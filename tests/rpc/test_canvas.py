@@ -1,7 +1,9 @@
 """Pixels that arrive tile by tile."""
 
 import io
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -15,9 +17,11 @@ from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import RegionSource
 from conceptseg.imaging.tiles import Tile
-from conceptseg.pipeline.tokens import encode_tiles, tile_grid
+from conceptseg.pipeline import tokens
+from conceptseg.pipeline.tokens import encode_tiles, rows_held, tile_grid
 from conceptseg.rpc.canvas import Canvas, decode
-from conceptseg.rpc.errors import LimitError
+from conceptseg.rpc.errors import CallTimeError, LimitError
+from conceptseg.rpc.inbox import Inbox
 from conceptseg.rpc.plan import cut_to_image, needed_window
 from conceptseg.v1 import segment_pb2 as pb
 
@@ -34,7 +38,14 @@ def tile(x: int, y: int, width: int, height: int, **others: object) -> pb.PixelT
 
 def canvas(tiles: list[pb.PixelTile], *, most_tiles: int = 1000) -> Canvas:
     remaining: Iterator[pb.PixelTile | None] = iter(tiles)
-    return Canvas(name="sent", grid=GRID, window=WINDOW, next_tile=lambda: next(remaining, None), most_tiles=most_tiles)
+    return Canvas(
+        name="sent",
+        grid=GRID,
+        window=WINDOW,
+        next_tile=lambda: next(remaining, None),
+        most_tiles=most_tiles,
+        most_px=WINDOW.width * WINDOW.height,
+    )
 
 
 def cut(xs: list[int], ys: list[int]) -> list[pb.PixelTile]:
@@ -76,7 +87,7 @@ def test_a_read_takes_no_more_tiles_than_it_needs() -> None:
         taken.append(1)
         return tiles[len(taken) - 1]
 
-    filling = Canvas(name="sent", grid=GRID, window=WINDOW, next_tile=next_tile, most_tiles=100)
+    filling = Canvas(name="sent", grid=GRID, window=WINDOW, next_tile=next_tile, most_tiles=100, most_px=10**6)
     filling.read(x=WINDOW.x, y=WINDOW.y, width=12, height=5)
     assert len(taken) == 2
 
@@ -150,6 +161,9 @@ class Recorder:
         self.boxes.append((x, y, x + width, y + height))
         return self._source.read(x=x, y=y, width=width, height=height)
 
+    def forget(self, *, before_row: int) -> None:
+        self._source.forget(before_row=before_row)
+
 
 @pytest.mark.parametrize("size", [(300, 280), (17, 33), (600, 530)])
 @pytest.mark.parametrize("tile_px", [None, 64, 100])
@@ -181,6 +195,152 @@ def test_a_window_cut_to_the_image_mirrors_like_the_file_reader(
             data=source.read(x=inside.x, y=inside.y, width=inside.width, height=inside.height).tobytes(),
         )
     ]
-    sent = Canvas(name="", grid=source.grid, window=inside, next_tile=lambda: rest.pop(), most_tiles=1)
+    sent = Canvas(name="", grid=source.grid, window=inside, next_tile=lambda: rest.pop(), most_tiles=1, most_px=10**6)
     box = {"x": window.x, "y": window.y, "width": window.width, "height": window.height}
     np.testing.assert_array_equal(sent.read(**box), source.read(**box))
+
+
+class TestManyReaders:
+    """A GPU is fed by up to eight threads, which read from one canvas."""
+
+    def test_all_of_them_get_what_they_need(self) -> None:
+        for _ in range(20):
+            filling = canvas(cut(list(range(1, 40, 3)), list(range(1, 30, 3))))
+            boxes = [(x, y) for y in range(-4, 20, 4) for x in range(-8, 24, 8)]
+            with ThreadPoolExecutor(8) as pool:
+                read = [pool.submit(filling.read, x=x, y=y, width=8, height=6) for x, y in boxes]
+            for (x, y), block in zip(boxes, read, strict=True):
+                expected = PIXELS[y - WINDOW.y :, x - WINDOW.x :][:6, :8]
+                np.testing.assert_array_equal(block.result(), expected)
+            filling.complete(until_end=True)
+
+    def test_tiles_are_asked_for_by_one_thread_at_a_time(self) -> None:
+        tiles = iter(cut(list(range(1, 40)), []))
+        asking = threading.Lock()
+
+        def next_tile() -> pb.PixelTile | None:
+            assert asking.acquire(blocking=False), "two threads asked at once"
+            try:
+                threading.Event().wait(0.001)  # lets the other readers come
+                return next(tiles, None)
+            finally:
+                asking.release()
+
+        filling = Canvas(name="", grid=GRID, window=WINDOW, next_tile=next_tile, most_tiles=100, most_px=10**6)
+        with ThreadPoolExecutor(8) as pool:
+            for read in [pool.submit(filling.read, x=x, y=0, width=4, height=4) for x in range(-8, 28, 4)]:
+                read.result()
+
+    def test_all_of_them_are_told_that_no_more_tiles_come(self) -> None:
+        """The end of the stream was told to one reader; the others waited until the client was given up."""
+        ends = iter([tile(-8, -4, 40, 10), CallTimeError("The client sent nothing.")])
+
+        def next_tile() -> pb.PixelTile | None:
+            end = next(ends)  # a third question would wait for ever
+            if isinstance(end, Exception):
+                raise end
+            return end
+
+        filling = Canvas(name="", grid=GRID, window=WINDOW, next_tile=next_tile, most_tiles=100, most_px=10**6)
+        with ThreadPoolExecutor(8) as pool:
+            reads = [pool.submit(filling.read, x=0, y=8, width=4, height=4) for _ in range(8)]
+        assert [type(read.exception()) for read in reads] == [CallTimeError] * 8
+
+    @pytest.mark.parametrize("readers", [1, 4, 8])
+    def test_a_region_that_a_client_sends_slowly_is_that_of_the_file(
+        self,
+        make_source: Callable[..., RegionSource],
+        encoder: Encoder,
+        monkeypatch: pytest.MonkeyPatch,
+        readers: int,
+    ) -> None:
+        monkeypatch.setattr("conceptseg.pipeline.tokens._readers", lambda _encoder: readers)
+        monkeypatch.setitem(tokens._BLOCK_PX, "cpu", 256)
+        source = make_source(700, 900)
+        grid = tile_grid(source.grid, encoder, tile_px=128)
+        window = needed_window(source.grid, encoder, tile_px=128)
+        pieces = [
+            Tile(x=x, y=y, width=min(100, window.x + window.width - x), height=min(90, window.y + window.height - y))
+            for y in range(window.y, window.y + window.height, 90)
+            for x in range(window.x, window.x + window.width, 100)
+        ]
+        messages = (sent_tile(source, piece) for piece in pieces)
+        inbox = Inbox(messages, stall_seconds=60, cancelled=lambda: False)
+        sent = Canvas(name="", grid=source.grid, window=window, next_tile=inbox.next, most_tiles=1000, most_px=10**7)
+        options = {"whole_region": False, "cancelled": lambda: False}
+        expected = list(encode_tiles(source, encoder, grid, **options))
+        found = list(encode_tiles(sent, encoder, grid, **options))
+        sent.complete(until_end=True)
+        np.testing.assert_array_equal(
+            np.concatenate([one.tokens for one in found if one.tokens is not None]),
+            np.concatenate([one.tokens for one in expected if one.tokens is not None]),
+        )
+
+
+class TestALargeRegion:
+    """Its rows stream through: what the pipeline has passed is given back."""
+
+    GRID = PixelGrid(region=Region(x=0, y=0, width=24, height=20_000), width=24, height=20_000, pixel_size_um=0.5)
+    WINDOW = Tile(x=0, y=0, width=24, height=20_000)
+    PIXELS = np.random.default_rng(1).integers(0, 256, (20_000, 24, 3), np.uint8)
+
+    def sent(self, *, most_px: int, reverse: bool = False) -> Canvas:
+        tiles = [
+            pb.PixelTile(
+                rect={"x": 0, "y": y, "width": 24, "height": min(700, 20_000 - y)},
+                encoding=pb.PIXEL_ENCODING_RAW_RGB,
+                data=self.PIXELS[y : y + 700].tobytes(),
+            )
+            for y in range(0, 20_000, 700)
+        ]
+        rest = iter(tiles[::-1] if reverse else tiles)
+        return Canvas(
+            name="",
+            grid=self.GRID,
+            window=self.WINDOW,
+            next_tile=lambda: next(rest, None),
+            most_tiles=100,
+            most_px=most_px,
+        )
+
+    def test_needs_memory_for_the_rows_in_work_only(self) -> None:
+        canvas = self.sent(most_px=24 * 8192)
+        for y in range(0, 20_000, 500):
+            canvas.forget(before_row=y - 100)
+            block = canvas.read(x=-4, y=y - 100, width=32, height=700)
+            rows = np.pad(self.PIXELS, ((100, 200), (4, 4), (0, 0)), mode="symmetric")[y : y + 700]
+            np.testing.assert_array_equal(block, rows)
+            # The last rows stay, since reads beyond the edge see their mirror image.
+            assert canvas.held_px <= 24 * 8192
+        canvas.complete(until_end=True)
+
+    def test_in_another_order_is_refused_when_it_does_not_fit(self) -> None:
+        canvas = self.sent(most_px=24 * 8192, reverse=True)
+        with pytest.raises(LimitError, match="row by row from the top"):
+            canvas.read(x=0, y=0, width=24, height=100)
+
+    def test_in_any_order_is_fine_when_it_fits(self) -> None:
+        canvas = self.sent(most_px=24 * 20_000, reverse=True)
+        np.testing.assert_array_equal(canvas.read(x=0, y=0, width=24, height=100), self.PIXELS[:100])
+
+    def test_never_reads_above_what_it_has_said_is_done(
+        self, make_source: Callable[..., RegionSource], encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(tokens._BLOCK_PX, "cpu", 128)
+        source = Recorder(make_source(600, 300))
+        lowest = [-(10**6)]
+        monkeypatch.setattr(source, "forget", lambda *, before_row: lowest.append(before_row))
+        grid = tile_grid(source.grid, encoder, tile_px=64)
+        for _ in encode_tiles(source, encoder, grid, whole_region=True, cancelled=lambda: False):
+            pass
+        first_rows = [box[1] for box in source.boxes]
+        assert max(lowest) > 300  # most of the region was given back
+        assert sorted(lowest) == lowest
+        assert min(first_rows[-3:]) >= lowest[-1]
+        held = rows_held(grid, encoder)
+        assert all(box[3] - low <= held for box, low in zip(source.boxes[3:], lowest[1:], strict=False))
+
+
+def sent_tile(source: RegionSource, piece: Tile) -> pb.PixelTile:
+    box = {"x": piece.x, "y": piece.y, "width": piece.width, "height": piece.height}
+    return pb.PixelTile(rect=box, encoding=pb.PIXEL_ENCODING_RAW_RGB, data=source.read(**box).tobytes())

@@ -41,14 +41,14 @@ _LIMITS = Limits()
     type=click.FloatRange(0.01),
     default=_LIMITS.sent_region_px / 1e6,
     show_default=True,
-    help="Largest region whose pixels a client may send (3 bytes of memory per pixel).",
+    help="Pixels of a region sent by a client that are held in memory (3 bytes each). Larger regions stream through.",
 )
 @click.option(
     "--max-read-megapixels",
     type=click.FloatRange(0.01),
     default=_LIMITS.read_region_px / 1e6,
     show_default=True,
-    help="Largest region that the server reads from a file.",
+    help="Largest region.",
 )
 @click.option(
     "--call-timeout", type=click.FloatRange(0.1), default=_LIMITS.call_seconds, show_default=True, help="Seconds."

@@ -26,7 +26,11 @@ _COARSEST = 4.0
 
 
 class PixelSource(Protocol):
-    """Pixels on an analysis grid."""
+    """Pixels on an analysis grid.
+
+    Several threads may call `read` at the same time, in any order: a GPU is fed by up to eight of them. A source that
+    cannot serve them at once has a lock of its own.
+    """
 
     @property
     def name(self) -> str:
@@ -38,6 +42,9 @@ class PixelSource(Protocol):
 
     def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
         """Read a block; see `RegionSource.read`."""
+
+    def forget(self, *, before_row: int) -> None:
+        """Learn that no read reaches above output row ``before_row`` any more; see `RegionSource.forget`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -91,6 +98,9 @@ class RegionSource:
         if left == x and top == y and block.shape[:2] == (height, width):
             return block
         return take_pixels(block, rows=rows - top, columns=columns - left)
+
+    def forget(self, *, before_row: int) -> None:
+        """Do nothing: a file keeps its pixels. A source that holds pixels in memory gives back those above."""
 
 
 def open_region(

@@ -136,6 +136,7 @@ class Activation:
             self._tiles,
             whole_region=self._settings.whole_region,
             cancelled=self._cancelled,
+            read_again=stage == "learn",
         )
         done = 0
         self._progress(Progress(stage=stage, done=done, total=len(self._tiles)))

@@ -56,6 +56,11 @@ class SegmentSettings:
         if self.tolerance_px > _MOST_TOLERANCE_PX:
             raise InvalidRequestError(f"Expected tolerance_px <= {_MOST_TOLERANCE_PX}, got {self.tolerance_px:g}.")
 
+    @property
+    def reads_twice(self) -> bool:
+        """Whether the region may be read twice: to learn its concepts, and to find them in it."""
+        return self.method in ("learned", "matched")
+
 
 def learned_identifier(*, n_concepts: int, seed: int) -> str:
     """What results of method ``learned`` have in place of a dictionary's identifier."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,9 @@ from conceptseg.imaging.tissue import MARGIN_BLOCKS, block_px_for, tissue_of
 _BLOCK_PX = {"cpu": 2048, "cuda": 4096}
 """Tiles are read in blocks of about this side: neighbours share their surroundings, and the file its segments. Beside
 a GPU memory is cheaper than decoding the edges of blocks again."""
+
+_AHEAD = 1
+"""Blocks that wait to be encoded, beyond those that are being read."""
 
 _EMPTY_PX = 1 << 26
 """Pixels without tissue after which progress is told."""
@@ -97,6 +101,7 @@ def encode_tiles(
     *,
     whole_region: bool,
     cancelled: IsCancelled,
+    read_again: bool = False,
 ) -> Iterator[TileTokens]:
     """Encode the tissue of a region, block by block in row order, and in each block tile by tile.
 
@@ -109,11 +114,15 @@ def encode_tiles(
         tiles: From `tile_grid`.
         whole_region: Take background for tissue, too.
         cancelled: Asked before every block and batch.
+        read_again: The region is read once more afterwards, so the source must not forget its pixels.
     """
     empty = max(1, _EMPTY_PX // tiles.tile_px**2)
     batch = _Batch()
     for block, top in _read_ahead(source, tiles, encoder, whole_region=whole_region):
         stop_if(cancelled)
+        if not read_again:
+            # Blocks come in order: all that are read now or later begin at this row of blocks or below.
+            source.forget(before_row=top - _context_px(encoder.spec))
         for pixels in block:
             if not batch.takes(pixels, most=encoder.batch_tiles, empty=empty):
                 stop_if(cancelled)
@@ -188,6 +197,14 @@ def needed_px(tiles: TileGrid, spec: EncoderSpec) -> Tile:
     )
 
 
+def rows_held(tiles: TileGrid, encoder: Encoder) -> int:
+    """How many output rows of the region `encode_tiles` works on at the same time, surroundings included."""
+    side = _block_side_px(tiles, encoder)
+    in_work = _readers(encoder) + _AHEAD + 1
+    rows_of_blocks = 1 + math.ceil(in_work / math.ceil(tiles.width / side))
+    return rows_of_blocks * side + 2 * _context_px(encoder.spec)
+
+
 def _context_px(spec: EncoderSpec) -> int:
     """What is read around a tile: the halo, and what the tissue rule needs."""
     # The tokens one beyond the tile decide, too, which of its tokens touch tissue.
@@ -202,10 +219,20 @@ def _outer(tile: Tile, spec: EncoderSpec) -> Tile:
     return tile.grown(_context_px(spec))
 
 
-def _blocks(tiles: TileGrid, *, block_px: int) -> list[list[Tile]]:
-    """Tiles in blocks of about ``block_px``, row by row; the first, for which the encoder waits, in slices."""
-    across = max(1, block_px // tiles.tile_px)
-    side = across * tiles.tile_px
+def _block_side_px(tiles: TileGrid, encoder: Encoder) -> int:
+    """Side of a block: whole tiles."""
+    block_px = _BLOCK_PX.get(encoder.device.type, _BLOCK_PX["cuda"])
+    return max(1, block_px // tiles.tile_px) * tiles.tile_px
+
+
+def _readers(encoder: Encoder) -> int:
+    """Threads that read: one beside an encoder on the CPU, several beside a GPU."""
+    return 1 if encoder.device.type == "cpu" else max(2, min(8, (os.cpu_count() or 1) // 2))
+
+
+def _blocks(tiles: TileGrid, *, side: int) -> list[list[Tile]]:
+    """Tiles in blocks of ``side`` px, row by row; the first, for which the encoder waits, in slices."""
+    across = side // tiles.tile_px
     blocks: dict[tuple[int, int], list[Tile]] = {}
     for tile in tiles:
         blocks.setdefault((tile.y // side, tile.x // side), []).append(tile)
@@ -282,15 +309,14 @@ def _read_ahead(
     source: PixelSource, tiles: TileGrid, encoder: Encoder, *, whole_region: bool
 ) -> Iterator[tuple[list[_TilePixels], int]]:
     """Blocks in order, each with the first px row of the blocks beside it; a few are read ahead of their use."""
-    kind = encoder.device.type
-    readers = 1 if kind == "cpu" else max(2, min(8, (os.cpu_count() or 1) // 2))
+    readers = _readers(encoder)
     ahead: deque[tuple[Future[list[_TilePixels]], int]] = deque()
     with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         try:
-            for block in _blocks(tiles, block_px=_BLOCK_PX.get(kind, _BLOCK_PX["cuda"])):
+            for block in _blocks(tiles, side=_block_side_px(tiles, encoder)):
                 read = pool.submit(_read_block, source, block, encoder, whole_region=whole_region)
                 ahead.append((read, block[0].y))
-                if len(ahead) > readers + 1:
+                if len(ahead) > readers + _AHEAD:
                     future, top = ahead.popleft()
                     yield future.result(), top
             while ahead:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import threading
 from collections.abc import Callable
 
 import numpy as np
@@ -12,14 +14,22 @@ from PIL import Image
 
 from conceptseg.domain.errors import ImageError, InvalidRequestError
 from conceptseg.domain.region import PixelGrid
+from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.source import mirrored, take_pixels
 from conceptseg.imaging.tiles import Tile
+from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc.errors import LimitError
+from conceptseg.rpc.limits import LARGEST_MARGIN_PX, LARGEST_TILE_PX, Limits
+from conceptseg.rpc.plan import SENT_TILE_PX, rows_to_hold
+from conceptseg.rpc.requests import SentRegion, require_plausible
 from conceptseg.v1 import segment_pb2 as pb
 
 _PICTURE_FORMATS = {pb.PIXEL_ENCODING_JPEG: "JPEG", pb.PIXEL_ENCODING_PNG: "PNG"}
 _PICTURE_MODES = ("RGB", "RGBA", "L", "P")
+
+_MIRRORED_PX = LARGEST_TILE_PX + LARGEST_MARGIN_PX
+"""No encoder's window, surroundings included, reaches further beyond a region."""
 
 NextTile = Callable[[], pb.PixelTile | None]
 """Waits for the next tile of the region; None when there are no more."""
@@ -28,19 +38,40 @@ NextTile = Callable[[], pb.PixelTile | None]
 class Canvas:
     """A `PixelSource` that fills as tiles arrive.
 
-    A read takes tiles from the client until it has what it needs, so work begins with the first tiles, and a
-    client that is faster than the work is stopped by flow control. Decoded pixels are kept once, in one array.
+    A read takes tiles from the client until it has what it needs. So work begins with the first tiles, and flow
+    control stops a client that is faster than the work. Decoded pixels are kept once, in bands of rows. A band is
+    given back when the pipeline has gone past it, so a whole slide does not have to fit into memory.
     """
 
-    def __init__(self, *, name: str, grid: PixelGrid, window: Tile, next_tile: NextTile, most_tiles: int) -> None:
-        """Make room for ``window``, which contains the whole grid."""
+    def __init__(
+        self, *, name: str, grid: PixelGrid, window: Tile, next_tile: NextTile, most_tiles: int, most_px: int
+    ) -> None:
+        """Expect the tiles of ``window``, which contains the whole grid.
+
+        Args:
+            name: What messages call the image.
+            grid: The output px of the region.
+            window: The output px that come.
+            next_tile: Waits for the next tile. It is called by one thread at a time, and not again after the end.
+            most_tiles: Tiles that may come.
+            most_px: Output px that may be held in memory at the same time, 3 bytes each.
+        """
         self.name, self.grid = name, grid
-        self._window, self._next_tile, self._most_tiles = window, next_tile, most_tiles
-        # The system gives memory to it page by page as tiles arrive.
-        self._pixels = np.empty((window.height, window.width, 3), np.uint8)
+        self._window, self._next_tile = window, next_tile
+        self._most_tiles, self._most_px = most_tiles, most_px
+        # Several readers may miss a tile at once. One of them takes tiles, the others wait and look again.
+        self._taking = threading.Lock()
+        self._failure: Exception | None = None
+        self._bands: dict[int, Rgb] = {}  # by number from the top of the window; only those in use
+        self._first_band = 0
         self._boxes = np.empty((64, 4), np.int64)  # left, top, right, bottom of the tiles so far
         self._count = 0
         self._missing = window.width * window.height
+
+    @property
+    def held_px(self) -> int:
+        """Output px for which there is memory."""
+        return sum(len(band) for band in self._bands.values()) * self._window.width
 
     def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
         """Read a block of output pixels; beyond the window its mirror image. See `RegionSource.read`."""
@@ -49,11 +80,28 @@ class Canvas:
         rows = mirrored(y, height, low=window.y, high=window.y + window.height)
         left, top = int(columns.min()), int(rows.min())
         right, bottom = int(columns.max()) + 1, int(rows.max()) + 1
-        while self._missing and self._covered(left, top, right, bottom) < (right - left) * (bottom - top):
-            self._take_one()
-        block = self._pixels[top - window.y : bottom - window.y, left - window.x : right - window.x]
-        inside = left == x and top == y and block.shape[:2] == (height, width)
-        return block.copy() if inside else take_pixels(block, rows=rows - top, columns=columns - left)
+        with self._taking:
+            while self._missing and self._covered(left, top, right, bottom) < (right - left) * (bottom - top):
+                self._take_one_or_fail()
+            bands = {number: self._bands[number] for number in self._numbers(top, bottom)}
+        block = np.empty((bottom - top, right - left, 3), np.uint8)
+        for number, band in bands.items():
+            first = window.y + number * SENT_TILE_PX
+            low, high = max(top, first), min(bottom, first + len(band))
+            block[low - top : high - top] = band[low - first : high - first, left - window.x : right - window.x]
+        if left == x and top == y and block.shape[:2] == (height, width):
+            return block
+        return take_pixels(block, rows=rows - top, columns=columns - left)
+
+    def forget(self, *, before_row: int) -> None:
+        """Give back the bands above ``before_row``, which nobody reads any more; see `PixelSource.forget`."""
+        window = self._window
+        # Reads beyond the lower edge see the mirror image of what lies above it.
+        row = min(before_row, window.y + window.height - _MIRRORED_PX)
+        with self._taking:
+            self._first_band = max(self._first_band, (row - window.y) // SENT_TILE_PX)
+            for number in [number for number in self._bands if number < self._first_band]:
+                del self._bands[number]
 
     def complete(self, *, until_end: bool) -> None:
         """Take the rest of the tiles and check that they covered the window exactly once.
@@ -64,11 +112,23 @@ class Canvas:
         Raises:
             InvalidRequestError: tiles are missing, or overlap.
         """
-        while self._missing:
-            self._take_one()
+        with self._taking:
+            while self._missing:
+                self._take_one_or_fail()
         self._require_no_overlap()
         if until_end and self._next_tile() is not None:
             raise InvalidRequestError("More tiles came after the window was complete. Send every pixel once.")
+
+    def _take_one_or_fail(self) -> None:
+        """Take a tile. A failure stays, so that no other reader waits for tiles that never come."""
+        if self._failure is None:
+            try:
+                return self._take_one()
+            except Exception as error:
+                # A copy, since the error that is raised leads to the frames that hold the pixels.
+                self._failure = copy.copy(error)
+                raise
+        raise copy.copy(self._failure)
 
     def _take_one(self) -> None:
         tile = self._next_tile()
@@ -91,12 +151,35 @@ class Canvas:
             raise LimitError(f"The region comes in more than {self._most_tiles} tiles. Send larger tiles.")
         if rect.width * rect.height > self._missing:
             self._require_no_overlap(also=tile)
-        self._pixels[y : y + rect.height, x : x + rect.width] = decode(tile)
+        pixels = decode(tile)
+        for number in self._numbers(rect.y, rect.y + rect.height):
+            if number < self._first_band:
+                continue  # the pipeline is past these rows
+            band, first = self._band(number), number * SENT_TILE_PX
+            low, high = max(y, first), min(y + rect.height, first + len(band))
+            band[low - first : high - first, x : x + rect.width] = pixels[low - y : high - y]
         if self._count == len(self._boxes):
             self._boxes = np.concatenate([self._boxes, np.empty_like(self._boxes)])
         self._boxes[self._count] = rect.x, rect.y, rect.x + rect.width, rect.y + rect.height
         self._count += 1
         self._missing -= rect.width * rect.height
+
+    def _numbers(self, top: int, bottom: int) -> range:
+        """The bands that hold the output rows from ``top`` to before ``bottom``."""
+        return range((top - self._window.y) // SENT_TILE_PX, (bottom - self._window.y - 1) // SENT_TILE_PX + 1)
+
+    def _band(self, number: int) -> Rgb:
+        """A band of rows, (rows, window width, 3), made when its first tile comes."""
+        if number not in self._bands:
+            rows = min(SENT_TILE_PX, self._window.height - number * SENT_TILE_PX)
+            if self.held_px + rows * self._window.width > self._most_px:
+                raise LimitError(
+                    f"The tiles that came ahead of the work fill the {self._most_px / 1e6:.0f} million px that this "
+                    "server holds of one region. Send the tiles row by row from the top, or start the server with a "
+                    "larger --max-sent-megapixels."
+                )
+            self._bands[number] = np.empty((rows, self._window.width, 3), np.uint8)
+        return self._bands[number]
 
     def _covered(self, left: int, top: int, right: int, bottom: int) -> int:
         """Output px of a box that have arrived, tiles that overlap counted twice."""
@@ -120,6 +203,27 @@ class Canvas:
                 f"The tile {x},{y},{right - x},{bottom - y} (x,y,width,height in output px) overlaps another one. "
                 "Send every pixel once."
             )
+
+
+def make_canvas(
+    region: SentRegion, *, encoder: Encoder, settings: SegmentSettings, limits: Limits, next_tile: NextTile
+) -> Canvas:
+    """A canvas for the pixels that a client has announced.
+
+    Raises:
+        InvalidRequestError: the pixels are nothing that the encoder could make sense of.
+        LimitError: too many pixels.
+    """
+    require_plausible(region.grid, encoder.spec)
+    limits.require_sent_px(region.window, rows_held=rows_to_hold(region.grid, encoder, settings))
+    return Canvas(
+        name=region.image_name,
+        grid=region.grid,
+        window=region.window,
+        next_tile=next_tile,
+        most_tiles=limits.tiles,
+        most_px=limits.sent_region_px,
+    )
 
 
 def decode(tile: pb.PixelTile) -> NDArray[np.uint8]:

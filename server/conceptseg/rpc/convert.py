@@ -36,6 +36,7 @@ from conceptseg.pipeline.batch import (
 )
 from conceptseg.pipeline.result import ConceptSummary, SegmentationResult
 from conceptseg.pipeline.settings import SegmentSettings
+from conceptseg.pipeline.sheets import LabelCanvas
 from conceptseg.rpc.errors import ServerError
 from conceptseg.v1 import catalogue_pb2, common_pb2, project_pb2, segment_pb2
 
@@ -180,7 +181,7 @@ def result_from_events(events: Iterable[segment_pb2.SegmentEvent]) -> Segmentati
         run_id=summary.run_id,
         image=summary.image_name,
         label_map=LabelMap(
-            labels=labels_from_proto(rows, height=grid.height, width=grid.width, n_concepts=n_concepts),
+            labels=labels_from_proto(rows, grid=grid, n_concepts=n_concepts),
             grid=grid,
             n_concepts=n_concepts,
         ),
@@ -272,20 +273,22 @@ def labels_to_proto(labels: Labels) -> Iterator[segment_pb2.LabelMapRows]:
         )
 
 
-def labels_from_proto(bands: Sequence[segment_pb2.LabelMapRows], *, height: int, width: int, n_concepts: int) -> Labels:
-    """The label map, (height, width).
+def labels_from_proto(bands: Sequence[segment_pb2.LabelMapRows], *, grid: PixelGrid, n_concepts: int) -> Labels:
+    """The label map, (grid.height, grid.width); a large one is in a temporary file, as in a local run.
 
     Raises:
         ServerError: rows are missing.
+        OutputError: the disk is full.
     """
-    dtype = np.dtype(label_dtype(n_concepts))
-    labels: Labels = np.empty((height, width), dtype)
-    if sum(band.rows for band in bands) != height:
+    if sum(band.rows for band in bands) != grid.height:
         raise ServerError("The server sent an incomplete label map. Run it again; its log may say why.")
+    dtype = np.dtype(label_dtype(n_concepts))
+    canvas = LabelCanvas(grid, n_concepts=n_concepts)
     for band in bands:
-        stored = np.frombuffer(zlib.decompress(band.zlib_labels), dtype.newbyteorder("<"))
-        labels[band.first_row : band.first_row + band.rows] = stored.reshape(band.rows, width)
-    return labels
+        stored = np.frombuffer(zlib.decompress(band.zlib_labels), dtype.newbyteorder("<")).astype(dtype, copy=False)
+        rows = Tile(x=0, y=band.first_row, width=grid.width, height=band.rows)
+        canvas.put(stored.reshape(rows.height, rows.width), rows)
+    return canvas.labels()
 
 
 def _region_from_proto(message: common_pb2.Region) -> Region:

@@ -16,8 +16,9 @@ from conceptseg.factorization.library import SUFFIX, user_folder
 from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import PixelSource, open_region
 from conceptseg.pipeline.fit import fit_concepts
+from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc import convert, requests
-from conceptseg.rpc.canvas import Canvas
+from conceptseg.rpc.canvas import make_canvas
 from conceptseg.rpc.errors import DictionaryExistsError
 from conceptseg.rpc.inbox import Inbox
 from conceptseg.rpc.limits import MOST_KS, Limits
@@ -117,14 +118,12 @@ def _sources(
     while (message := inbox.next()) is not None:
         kind = message.WhichOneof("content")
         if kind == "pixels":
-            region = requests.sent_region_from_proto(message.pixels, limits=limits)
-            requests.require_plausible(region.grid, encoder.spec)
-            canvas = Canvas(
-                name=region.image_name,
-                grid=region.grid,
-                window=region.window,
+            canvas = make_canvas(
+                requests.sent_region_from_proto(message.pixels),
+                encoder=encoder,
+                settings=SegmentSettings(),  # the sample of a region is taken in one pass
+                limits=limits,
                 next_tile=next_tile,
-                most_tiles=limits.tiles,
             )
             yield canvas
             canvas.complete(until_end=False)

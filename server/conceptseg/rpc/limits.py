@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from conceptseg.domain.region import PixelGrid
+from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.rpc.errors import LimitError
 
@@ -31,8 +32,9 @@ class Limits:
 
     Attributes:
         message_bytes: Bytes of one message; a raw tile of 2048 × 2048 px needs 12 MiB.
-        sent_region_px: Output px of a region whose pixels the client sends; they are held in memory, 3 bytes each.
-        read_region_px: Output px of a region that the server reads; about 6 bytes each for label and component maps.
+        sent_region_px: Output px of a region whose pixels the client sends that are held in memory at the same time,
+            3 bytes each. A larger region streams through, unless the method reads it twice.
+        read_region_px: Output px of a region; about 6 bytes each for label and component maps.
         tiles: Tiles that a region may come in.
         call_seconds: Wall time of a call, waiting included.
         stall_seconds: Time within which the client's next message must arrive.
@@ -41,7 +43,7 @@ class Limits:
     """
 
     message_bytes: int = 32 << 20
-    sent_region_px: int = 400_000_000
+    sent_region_px: int = 800_000_000
     read_region_px: int = 4_000_000_000
     tiles: int = 100_000
     call_seconds: float = 6 * 3600.0
@@ -49,9 +51,22 @@ class Limits:
     running_calls: int = 4
     waiting_calls: int = 64
 
-    def require_sent_px(self, width: int, height: int) -> None:
-        """Raise LimitError if a region of that many output px is too large to be sent."""
-        self._require_px(width, height, most=self.sent_region_px, way_out="--max-sent-megapixels")
+    def require_sent_px(self, window: Tile, *, rows_held: int | None) -> None:
+        """Raise LimitError if a region is too large to be sent.
+
+        Args:
+            window: The output px that come.
+            rows_held: So many of its rows are held at the same time; None for all.
+        """
+        self._require_px(window.width, window.height, most=self.read_region_px, way_out="--max-read-megapixels")
+        held = window.height if rows_held is None else min(window.height, rows_held)
+        if window.width * held > self.sent_region_px:
+            raise LimitError(
+                f"The region has {window.width} × {window.height} output px with its surroundings, and {held} of its "
+                f"rows are needed at the same time. This server holds at most {self.sent_region_px / 1e6:.0f} million "
+                "px of a region that is sent. Choose a smaller region or a method that learns nothing from it, let the "
+                "server read the file itself, or start the server with a larger --max-sent-megapixels."
+            )
 
     def require_read_px(self, grid: PixelGrid) -> None:
         """Raise LimitError if a region is too large to be read."""

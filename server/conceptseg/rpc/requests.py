@@ -221,12 +221,11 @@ def require_plausible(grid: PixelGrid, spec: EncoderSpec) -> None:
         )
 
 
-def sent_region_from_proto(message: segment_pb2.PixelsHeader, *, limits: Limits) -> SentRegion:
+def sent_region_from_proto(message: segment_pb2.PixelsHeader) -> SentRegion:
     """The description of pixels that will come.
 
     Raises:
         InvalidRequestError: the window does not contain the grid, or is far larger.
-        LimitError: too many pixels.
     """
     if len(message.image_name) > _LONGEST_NAME:
         raise InvalidRequestError(f"Expected an image name of at most {_LONGEST_NAME} characters.")
@@ -245,5 +244,4 @@ def sent_region_from_proto(message: segment_pb2.PixelsHeader, *, limits: Limits)
         raise InvalidRequestError(
             f"The window reaches more than {LARGEST_MARGIN_PX} px beyond the grid. PlanRegion tells how much helps."
         )
-    limits.require_sent_px(window.width, window.height)
     return SentRegion(image_name=message.image_name or "image", grid=grid, window=window)

@@ -26,7 +26,7 @@ from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment
 from conceptseg.rpc import convert, projects, requests
 from conceptseg.rpc.calls import Call, Calls
-from conceptseg.rpc.canvas import Canvas
+from conceptseg.rpc.canvas import make_canvas
 from conceptseg.rpc.encoders import EncoderStore
 from conceptseg.rpc.fitting import fit_dictionaries
 from conceptseg.rpc.inbox import Inbox
@@ -34,7 +34,7 @@ from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.machine import describe_machine
 from conceptseg.rpc.outbox import Outbox
 from conceptseg.rpc.paths import AllowedRoots
-from conceptseg.rpc.plan import cut_to_image, needed_window, region_of, tiles_to_send
+from conceptseg.rpc.plan import cut_to_image, needed_window, region_of, rows_to_hold, tiles_to_send
 from conceptseg.v1 import catalogue_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
 
 PROTOCOL_REVISION = 2
@@ -142,9 +142,9 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
             downsample = 0.5 * (grid.scale_x + grid.scale_y)
         else:
             grid, downsample = _choose_grid(request, _pixel_size_um(options.dictionary, encoder))
-        engine.limits.require_sent_px(grid.width, grid.height)
         requests.require_plausible(grid, encoder.spec)
         window = needed_window(grid, encoder, tile_px=options.settings.tile_px)
+        engine.limits.require_sent_px(window, rows_held=rows_to_hold(grid, encoder, options.settings))
         if request.image_width > 0 and request.image_height > 0:
             window = cut_to_image(window, grid, image_width=request.image_width, image_height=request.image_height)
         return catalogue_pb2.PlanRegionResponse(
@@ -172,15 +172,14 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
                 if first is None or first.WhichOneof("content") != "header":
                     raise InvalidRequestError("Expected a header as the first message, then tiles.")
                 options = requests.options_from_proto(first.header.options, limits=engine.limits)
-                region = requests.sent_region_from_proto(first.header.pixels, limits=engine.limits)
+                region = requests.sent_region_from_proto(first.header.pixels)
                 encoder = engine.encoder(options.encoder, call)
-                requests.require_plausible(region.grid, encoder.spec)
-                canvas = Canvas(
-                    name=region.image_name,
-                    grid=region.grid,
-                    window=region.window,
+                canvas = make_canvas(
+                    region,
+                    encoder=encoder,
+                    settings=options.settings,
+                    limits=engine.limits,
                     next_tile=lambda: _next_tile(inbox),
-                    most_tiles=engine.limits.tiles,
                 )
                 result = _segment(canvas, options, encoder, call)
                 canvas.complete(until_end=True)
