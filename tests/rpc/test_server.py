@@ -490,6 +490,20 @@ class TestLimits:
         with strict_server.client() as client, pytest.raises(LimitError, match="--max-sent-megapixels"):
             client.segment(make_source(1000, 1000))
 
+    def test_a_larger_region_streams_through(
+        self, start_server: Callable[..., Any], encoder: Encoder, make_source: MakeSource
+    ) -> None:
+        """Only the rows in work have to fit into the server's memory, not the whole slide."""
+        source = make_source(16_000, 40)
+        streaming = start_server("--max-sent-megapixels", "2.6")
+        with streaming.client() as client:
+            window = client.plan(catalogue_pb2.PlanRegionRequest(grid=convert.grid_to_proto(source.grid))).window
+            assert window.width * window.height > 3_500_000
+            assert geojson(client.segment(source)) == geojson(local(source, encoder))
+            with pytest.raises(LimitError, match=r"learns nothing[\s\S]*--max-sent-megapixels"):
+                client.segment(source, settings=SegmentSettings(method="learned", n_concepts=4))
+            assert client.fit([source], ks=[3])
+
     def test_message_size(self, strict_server: Any) -> None:
         request = segment_pb2.SegmentRegionRequest(path="x" * (33 << 20))
         with strict_server.stub() as stub, pytest.raises(grpc.RpcError) as caught:

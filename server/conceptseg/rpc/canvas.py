@@ -215,7 +215,8 @@ def make_canvas(
         LimitError: too many pixels.
     """
     require_plausible(region.grid, encoder.spec)
-    limits.require_sent_px(region.window, rows_held=rows_to_hold(region.grid, encoder, settings))
+    rows = None if settings.reads_twice else rows_to_hold(region.grid, encoder, tile_px=settings.tile_px)
+    limits.require_sent_px(region.window, rows_held=rows)
     return Canvas(
         name=region.image_name,
         grid=region.grid,

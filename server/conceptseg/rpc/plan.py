@@ -8,7 +8,6 @@ from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import image_span
 from conceptseg.imaging.tiles import Tile
-from conceptseg.pipeline.settings import SegmentSettings
 from conceptseg.pipeline.tokens import needed_px, rows_held, tile_grid
 
 SENT_TILE_PX = 1024
@@ -21,12 +20,10 @@ def needed_window(grid: PixelGrid, encoder: Encoder, *, tile_px: int | None) -> 
     return needed_px(tile_grid(grid, encoder, tile_px=tile_px), encoder.spec)
 
 
-def rows_to_hold(grid: PixelGrid, encoder: Encoder, settings: SegmentSettings) -> int | None:
-    """Rows of a window that a canvas holds at the same time; None for all of them."""
-    if settings.reads_twice:
-        return None
+def rows_to_hold(grid: PixelGrid, encoder: Encoder, *, tile_px: int | None) -> int:
+    """Rows of a window that a canvas holds at the same time for a method that reads once."""
     # A canvas holds whole bands of rows, which are as high as the tiles: the first and the last are in use in part.
-    return rows_held(tile_grid(grid, encoder, tile_px=settings.tile_px), encoder) + 2 * SENT_TILE_PX
+    return rows_held(tile_grid(grid, encoder, tile_px=tile_px), encoder) + 2 * SENT_TILE_PX
 
 
 def cut_to_image(window: Tile, grid: PixelGrid, *, image_width: int, image_height: int) -> Tile:

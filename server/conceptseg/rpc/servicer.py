@@ -144,7 +144,8 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
             grid, downsample = _choose_grid(request, _pixel_size_um(options.dictionary, encoder))
         requests.require_plausible(grid, encoder.spec)
         window = needed_window(grid, encoder, tile_px=options.settings.tile_px)
-        engine.limits.require_sent_px(window, rows_held=rows_to_hold(grid, encoder, options.settings))
+        rows = rows_to_hold(grid, encoder, tile_px=options.settings.tile_px)
+        engine.limits.require_sent_px(window, rows_held=rows)
         if request.image_width > 0 and request.image_height > 0:
             window = cut_to_image(window, grid, image_width=request.image_width, image_height=request.image_height)
         return catalogue_pb2.PlanRegionResponse(
