@@ -125,9 +125,11 @@ class ServerLimits(_message.Message):
     message_bytes: _builtins.int
     """Bytes of one message to the server."""
     sent_region_px: _builtins.int
-    """Output px of one region whose pixels the client sends, surroundings included."""
+    """Output px of one region whose pixels the client sends that the server holds at the same time, surroundings
+    included. A larger region streams through, row by row from the top.
+    """
     read_region_px: _builtins.int
-    """Output px of one region that the server reads."""
+    """Output px of one region."""
     tiles: _builtins.int
     """Tiles of one region."""
     call_seconds: _builtins.float

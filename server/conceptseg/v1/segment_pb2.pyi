@@ -49,7 +49,8 @@ Global___PixelEncoding: _TypeAlias = PixelEncoding  # noqa: Y015
 
 @_typing.final
 class SegmentPixelsRequest(_message.Message):
-    """A client sends one header, then tiles in any order that cover the window exactly once, then ends its side. It
+    """A client sends one header, then tiles that cover the window exactly once, then ends its side. The order is free for
+    a window of up to ServerLimits.sent_region_px; the tiles of a larger one come row by row from the top. The client
     must read events while it sends: a server that is busy takes no tiles for as long as it reports "queued".
     """
 
