@@ -57,6 +57,29 @@ def make_result() -> Callable[..., SegmentationResult]:
     return _make_result
 
 
+@pytest.fixture
+def disk_order(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What was put on disk and what was renamed, in order: ("sync" or "rename", inode)."""
+    order: list[tuple[str, int]] = []
+    sync, rename, replace = os.fsync, os.rename, os.replace
+
+    def note_sync(descriptor: int) -> None:
+        order.append(("sync", os.fstat(descriptor).st_ino))
+        sync(descriptor)
+
+    def note(move: Callable[..., None]) -> Callable[..., None]:
+        def noted(source: Path, target: Path) -> None:
+            order.append(("rename", Path(source).stat().st_ino))
+            move(source, target)
+
+        return noted
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(os, "rename", note(rename))
+    monkeypatch.setattr(os, "replace", note(replace))
+    return order
+
+
 def _make_result(
     outlines: Sequence[tuple[int, Polygon]] = ((0, box(0, 0, 60, 80)), (1, box(60, 0, 100, 80))),
     *,

@@ -1,7 +1,6 @@
 """``conceptseg segment`` as a user runs it."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -172,7 +171,7 @@ def test_wrong_usage_exits_with_2(arguments, capsys):
 def test_a_full_disk_keeps_the_old_file(picture, tmp_path, capsys, monkeypatch):
     old = tmp_path / "a.geojson"
     old.write_text("old")
-    monkeypatch.setattr("conceptseg.domain.files.tempfile.mkstemp", lambda **_: _full(tmp_path))
+    monkeypatch.setattr("conceptseg.domain.files._empty_beside", _full)
     code, _, err = run("segment", picture, "--pixel-size-um", 0.5, "--k", 8, "-o", old, "--quiet", capsys=capsys)
     assert code == 1
     assert "No space left" in err
@@ -180,10 +179,10 @@ def test_a_full_disk_keeps_the_old_file(picture, tmp_path, capsys, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["a.geojson"]
 
 
-def _full(folder):
-    link = folder / ".temporary"
+def _full(path):
+    link = path.with_name(".temporary")
     link.symlink_to("/dev/full")
-    return os.open(link, os.O_WRONLY), str(link)
+    return link
 
 
 def test_ctrl_c_ends_with_130_and_no_partial_file(tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from conceptseg.domain.classes import ConceptClass
@@ -79,6 +80,34 @@ def test_a_file_that_is_no_dictionary_says_what_it_is(tmp_path, name, message):
     broken_files(tmp_path)
     with pytest.raises(DictionaryError, match=message):
         load_dictionary(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"classes": "[" * 9000 + "]" * 9000},
+        {"classes": "[" * 400 + "]" * 400},
+        {"classes": '[{"name": 7, "colour": [1, 2, 3]}, {"name": "b", "colour": [1, 2, 3]}]'},
+        {"classes": '[{"name": "a", "colour": "red"}, {"name": "b", "colour": [1, 2, 3]}]'},
+        {"classes": '[{"name": "a", "colour": [1e999, 2, 3]}, {"name": "b", "colour": [1, 2, 3]}]'},
+        {"classes": "7"},
+        {"provenance": "[" * 9000 + "]" * 9000},
+        {"provenance": "[]"},
+        {"provenance": '{"a": "\\ud800"}'},
+        {"pixel_size_um": "nan"},
+        {"pixel_size_um": "1e999"},
+        {"pixel_size_um": "-0.5"},
+    ],
+)
+def test_damaged_metadata_are_named(tmp_path, changed):
+    file = tmp_path / "d.safetensors"
+    save_dictionary(file, make())
+    with safe_open(file, framework="numpy") as opened:
+        metadata = opened.metadata()
+    save_file({"concepts": make().concepts}, file, metadata=metadata | changed)
+    with pytest.raises(DictionaryError, match=r"d\.safetensors.*(damaged|expected)") as error:
+        load_dictionary(file)
+    assert len(str(error.value)) < 1000
 
 
 def test_an_unwritable_folder_leaves_nothing_behind(tmp_path):

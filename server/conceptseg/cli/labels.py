@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -14,7 +15,7 @@ from rich.table import Table
 
 from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
-from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.pipeline.settings import learned_identifier
@@ -44,10 +45,12 @@ class _Opened:
         if chosen:
             return chosen
         known = set(self.labels.dictionaries)
-        past = read_journal(self.project.parent / OWN_FOLDER / JOURNAL)
+        try:
+            past = read_journal(self.project.parent / OWN_FOLDER / JOURNAL)
+        except ProjectError as error:
+            raise InvalidRequestError(f"Say which dictionary with --dictionary. {error}") from error
         if past:
-            done = past.settings
-            known.add(done["dictionary"] or learned_identifier(n_concepts=done["n_concepts"], seed=done["seed"]))
+            known |= _dictionary_of(past.settings)
         if len(known) != 1:
             there = f"there are labels or results of {', '.join(sorted(known))}" if known else "nothing is known yet"
             raise InvalidRequestError(f"Say which dictionary with --dictionary ({there}).")
@@ -64,6 +67,16 @@ class _Opened:
         elif not identifier.startswith("learned-"):
             click.echo(f"There is no dictionary {identifier} on this computer: check its name.", err=True)
         return identifier
+
+
+def _dictionary_of(settings: Mapping[str, Any]) -> set[str]:
+    """The dictionary that a run used; none if its settings do not say."""
+    match settings:
+        case {"dictionary": str(identifier)}:
+            return {identifier}
+        case {"dictionary": None, "n_concepts": int(n_concepts), "seed": int(seed)}:
+            return {learned_identifier(n_concepts=n_concepts, seed=seed)}
+    return set()
 
 
 class _ColourType(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.4 on only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,8 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.dictionary import ConceptDictionary
-from conceptseg.domain.errors import ConceptSegError, DictionaryError, InvalidRequestError
+from conceptseg.domain.errors import ConceptSegError, DictionaryError, InvalidRequestError, ProjectError
+from conceptseg.domain.json_file import read_json
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.imaging.reader import open_image
@@ -75,7 +75,11 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
                 _piece_of_project(result, outlines[result.identifier]) for result in contents.results if result.concepts
             )
             slides.append(_slide_of_entry(entry, pieces))
-    past = read_journal(project.parent / OWN_FOLDER / JOURNAL)
+    try:
+        past = read_journal(project.parent / OWN_FOLDER / JOURNAL)
+    except ProjectError as error:
+        warn(f"The report does not say how the results were made. {error}")
+        past = None
     # Reports are passed on: names of files, and no folders of this machine.
     provenance = {"QuPath project": project.parent.name}
     if past is not None:
@@ -239,7 +243,7 @@ def _summary_beside(geojson: Path) -> dict[str, Any]:
     if path == geojson:
         return {}
     try:
-        summary = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        summary = read_json(path)
+    except (FileNotFoundError, ConceptSegError):
         return {}
     return summary if isinstance(summary, dict) and "concepts" in summary else {}

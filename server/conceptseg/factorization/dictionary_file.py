@@ -7,19 +7,22 @@ Format 1: tensor ``concepts`` float32 (n_concepts, channels); metadata strings `
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from conceptseg.domain.classes import ConceptClass
+from conceptseg.domain.classes import Colour, ConceptClass
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import DictionaryError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import parse_json
 
 FORMAT = "conceptseg-dictionary"
 VERSION = 1
+_REMEDY = "Fit or import the dictionary again."
 
 
 def save_dictionary(path: Path, dictionary: ConceptDictionary) -> None:
@@ -59,7 +62,7 @@ def load_dictionary(path: Path) -> ConceptDictionary:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             concepts = file.get_tensor("concepts") if "concepts" in file.keys() else None  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, AttributeError) as error:
         raise DictionaryError(f"{path} is damaged or not a safetensors file: {error}.") from error
     if metadata.get("format") != FORMAT or concepts is None:
         raise DictionaryError(
@@ -72,17 +75,40 @@ def load_dictionary(path: Path) -> ConceptDictionary:
             "Update ConceptSeg, or fit the dictionary again."
         )
     try:
+        listed, provenance = (
+            parse_json(metadata[key], name=f"{path}: {key} in its metadata", error=DictionaryError, remedy=_REMEDY)
+            for key in ("classes", "provenance")
+        )
         classes = tuple(
-            ConceptClass(concept=index, name=item["name"], colour=tuple(item["colour"]))
-            for index, item in enumerate(json.loads(metadata["classes"]))
+            ConceptClass(concept=index, name=_text(item["name"]), colour=_colour(item["colour"]))
+            for index, item in enumerate(listed)
         )
         return ConceptDictionary(
             identifier=metadata["identifier"],
             concepts=concepts,
             encoder=metadata["encoder"],
-            pixel_size_um=float(metadata["pixel_size_um"]),
+            pixel_size_um=_size(metadata["pixel_size_um"]),
             classes=classes,
-            provenance=json.loads(metadata["provenance"]),
+            provenance={key: str(value) for key, value in provenance.items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise DictionaryError(f"{path} has damaged metadata ({type(error).__name__}: {error}).") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DictionaryError(f"{path} has damaged metadata ({type(error).__name__}: {error}). {_REMEDY}") from error
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r:.100}")
+    return value
+
+
+def _size(value: str) -> float:
+    if not 0 < float(value) < math.inf:
+        raise ValueError(f"expected µm per px above 0, got {value!r:.100}")
+    return float(value)
+
+
+def _colour(value: object) -> Colour:
+    match value:
+        case [int(red), int(green), int(blue)]:
+            return red, green, blue
+    raise TypeError(f"expected a colour of three whole numbers, got {value!r:.100}")

@@ -19,6 +19,7 @@ from safetensors.numpy import save_file
 
 from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import read_json
 
 _FORMAT = "conceptseg-token-samples"
 _VERSION = 1
@@ -128,10 +129,10 @@ class TokenStore:
     def _require_same(self, wanted: Mapping[str, object]) -> None:
         path = self.folder / _SETTINGS
         try:
-            found = json.loads(path.read_bytes())
+            found = read_json(path)
             before, now = found["settings"], wanted["settings"]
             known = (found["format"], found["version"]) == (_FORMAT, _VERSION)
-        except (ValueError, KeyError, TypeError) as error:
+        except (InvalidRequestError, KeyError, TypeError) as error:
             raise InvalidRequestError(f"{path} is damaged ({error}): delete {self.folder} to begin anew.") from error
         if not known:
             raise InvalidRequestError(f"{path} is of another version: delete {self.folder} to begin anew.")

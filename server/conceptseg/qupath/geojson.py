@@ -25,6 +25,7 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import parse_json
 from conceptseg.domain.polygons import ConceptPolygon
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.qupath._digits import rings_as_json
@@ -212,18 +213,13 @@ def read_features(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def _load(path: Path) -> object:
-    def refuse(constant: str) -> float:
-        raise ValueError(f"{constant} is not a JSON number")
-
     try:
         content = path.read_bytes()
         if path.suffix.lower() == ".gz":
             content = gzip.decompress(content)
-        return json.loads(content, parse_constant=refuse)
     except (OSError, EOFError, zlib.error) as error:
         raise InvalidRequestError(f"Cannot read {path}: {getattr(error, 'strerror', None) or error}.") from error
-    except (ValueError, RecursionError) as error:
-        raise InvalidRequestError(f"{path} is not JSON: {error}. {_HOW_TO_EXPORT}") from error
+    return parse_json(content, name=str(path), remedy=_HOW_TO_EXPORT)
 
 
 def _features(document: object) -> Iterator[dict[str, Any]]:

@@ -21,8 +21,9 @@ from pathlib import Path, PurePosixPath
 import platformdirs
 
 from conceptseg import __version__
-from conceptseg.domain.errors import InvalidRequestError, OutputError
+from conceptseg.domain.errors import ConceptSegError, InvalidRequestError, OutputError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import read_json
 from conceptseg.qupath.java_preferences import read_user_paths, set_user_path, user_home
 from conceptseg.qupath.locate import find_qupath_installations
 
@@ -274,11 +275,11 @@ def server_command_problem() -> str | None:
     path = server_command_path()
     again = "Run `conceptseg qupath install`."
     try:
-        command = json.loads(path.read_text(encoding="utf-8"))["command"]
+        command = read_json(path)["command"]
         program = Path(command[0])
     except FileNotFoundError:
         return f"QuPath cannot start the server: there is no {path}. {again}"
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (ConceptSegError, KeyError, TypeError, IndexError):
         return f"{path} is damaged. {again}"
     if not program.is_file():
         return f"The Python that {path} names is gone: {program}. {again}"
@@ -374,10 +375,10 @@ def _scripts_folder(folder: Path) -> Path:
 def _read_record(folder: Path) -> dict[str, str]:
     """Script name to the checksum of what was installed; empty if nothing was or the record is damaged."""
     try:
-        scripts = json.loads((folder / RECORD_NAME).read_text(encoding="utf-8"))["scripts"]
+        scripts = read_json(folder / RECORD_NAME)["scripts"]
         # Names only: a record that was tampered with must not reach other folders.
         return {str(name): str(value) for name, value in scripts.items() if Path(name).name == name}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (FileNotFoundError, ConceptSegError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from typing import Any
 
 from conceptseg.domain.errors import ConceptSegError, ProjectError
 from conceptseg.qupath.locate import find_qupath_installations
+from conceptseg.qupath.project.classes import require_sound_classes
 from conceptseg.qupath.project.contents import (
     ACCEPTED,
     CONCEPT,
@@ -95,6 +97,9 @@ def serve(task: Task, connection: Connection) -> None:
                 answer = (True, getattr(reader, method)(*arguments, **keywords))
             except ConceptSegError as error:
                 answer = (False, error)
+            except Exception as error:  # noqa: BLE001 - whatever an image does to a library, the others go on
+                traceback.print_exc()
+                answer = (False, ProjectError(f"{type(error).__name__}: {error}. Please report this."))
             connection.send(answer)
 
 
@@ -171,6 +176,7 @@ class PaquoBackend:
     def apply(self, project: Path, changes: Changes) -> None:
         """See `ProjectBackend`."""
         with self._errors("write", project):
+            require_sound_classes(project)
             opened = self._open_project(project, mode="r+")
             entry = opened.images[0].java_object
             # paquo's own save() leaves an image out when its slide is missing, or when it thinks nothing changed.

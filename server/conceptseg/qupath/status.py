@@ -10,8 +10,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from conceptseg.domain.errors import InvalidRequestError, OutputError
+from conceptseg.domain.errors import ConceptSegError, InvalidRequestError, OutputError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import read_json
 from conceptseg.pipeline.batch import Image, ImageStarted, Job, Outcome, RunEvent, RunStarted
 
 _VERSION = 1
@@ -100,10 +101,10 @@ class StatusFile:
 
 def _read(path: Path, head: dict[str, Any]) -> dict[str, dict[str, Any]]:
     try:
-        content = json.loads(path.read_bytes())
+        content = read_json(path)
         known = {name: content[name] for name in head}
-        images = {str(image["id"]): dict(image) for image in content["images"] if image["state"]}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        images = {str(image["id"]): dict(image) for image in content["images"] if str(image["state"])}
+    except (ConceptSegError, OSError, ValueError, KeyError, TypeError) as error:
         raise InvalidRequestError(
             f"--status-file {path} is there already and is no status file of this version ({error}). Choose another "
             "name, or delete it."

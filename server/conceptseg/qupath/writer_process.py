@@ -20,6 +20,8 @@ from conceptseg.qupath.project.journal import PastRun
 from conceptseg.qupath.project_writer import PaquoBackend, Task, serve
 
 _END_SECONDS = 20
+_KILLED = -9
+"""Exit code of a process that was killed. Windows has neither the signal nor its name."""
 
 
 class WriterDiedError(ProjectError):
@@ -143,12 +145,19 @@ class ProjectProcess:
     def _died(self) -> WriterDiedError:
         self._process.join(_END_SECONDS)
         code = self._process.exitcode
-        how = f"was killed ({signal.Signals(-code).name})" if code is not None and code < 0 else f"ended (code {code})"
+        how = f"was killed ({_signal(-code)})" if code is not None and code < 0 else f"ended (code {code})"
         try:
             lines = (Path(self._log.name) / "qupath.log").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             lines = []
-        said = f" Its last words: {' | '.join(lines[-3:])}" if lines and code != -signal.SIGKILL else ""
+        said = f" Its last words: {' | '.join(lines[-3:])}" if lines and code != _KILLED else ""
         return WriterDiedError(
             f"The process that writes the project {how}. No image is half-written. Run this again with --resume.{said}"
         )
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # one that has no name on this system
+        return f"signal {number}"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import platformdirs
 
+from conceptseg.domain.errors import ConceptSegError
+from conceptseg.domain.json_file import read_json
 from conceptseg.rpc.errors import ServerUnavailableError
 
 FILE_NAME = "server.json"
@@ -62,13 +64,13 @@ def read_endpoint() -> Endpoint:
     """
     path = endpoint_path()
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path)
         return Endpoint(**{name: content[name] for name in Endpoint.__dataclass_fields__})
     except FileNotFoundError:
         raise ServerUnavailableError(
             f"No server is running here: there is no {path}. Start one with `conceptseg serve`."
         ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (ConceptSegError, KeyError, TypeError) as error:
         raise ServerUnavailableError(f"{path} cannot be read ({error}). Restart `conceptseg serve`.") from error
 
 

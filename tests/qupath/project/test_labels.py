@@ -62,6 +62,16 @@ def test_imported_labels_win():
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"x": {}}}}}', "damaged"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1, 2, 300]}}}}}', "0 to 255"),
         ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": "a:b"}}}}}', "sub-class"),
+        ('{"version": 1, "dictionaries": ["d"]}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": null}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": null}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"-1": {}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"01": {}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"name": 7}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": [1e999, 0, 0]}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {"d": {"concepts": {"1": {"colour": 7}}}}}', "damaged"),
+        ('{"version": 1, "dictionaries": {}, "deep": ' + "[" * 400 + "]" * 400 + "}", "damaged"),
+        ('{"version": 1, "dictionaries": {}, "deep": ' + "[" * 9000 + "]" * 9000 + "}", "damaged"),
     ],
 )
 def test_a_damaged_file_is_named(tmp_path, content, message):

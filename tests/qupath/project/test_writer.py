@@ -233,6 +233,41 @@ class TestWithoutQuPath:
 
         self.refused(tmp_path, Full(), r"No space left on device\. Nothing was lost\. Free some space")
 
+    def test_classes_that_somebody_changed_while_qupath_wrote_are_not_lost(self, tmp_path):
+        class Meanwhile(fake.FakeBackend):
+            def apply(self, project, changes):
+                super().apply(project, changes)
+                theirs.write_text(json.dumps({"Tumor": [200, 0, 0], "Theirs": [4, 4, 4]}))
+
+        project = fake.make_project(tmp_path / "project")
+        theirs = project.parent / "classifiers" / "classes.json"
+        image = project.parent / "data" / "1" / "data.qpdata"
+        before = image.read_bytes()
+        with ProjectWriter(project, backend=Meanwhile()) as writer:
+            writer.inspect("1")
+            with pytest.raises(ProjectError, match=r"changed the project's classes .*--resume"):
+                writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1")
+        assert json.loads(theirs.read_text()) == {"Tumor": [200, 0, 0], "Theirs": [4, 4, 4]}
+        assert image.read_bytes() == before
+        with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+            write(writer, "1", result(1))
+        assert json.loads(theirs.read_text()).keys() == {"Tumor", "Theirs", "Concept 00"}
+
+    def test_every_file_is_on_disk_before_it_gets_its_name_and_then_the_name(self, tmp_path, disk_order):
+        project = fake.make_project(tmp_path / "project")
+        with ProjectWriter(project, backend=fake.FakeBackend()) as writer:
+            writer.start_run(run="run-1", settings={})
+            disk_order.clear()
+            write(writer, "1", result(1))
+        renamed = [index for index, (what, _) in enumerate(disk_order) if what == "rename"]
+        assert len(renamed) == 3  # classes, summary, image
+        for index in renamed:
+            assert ("sync", disk_order[index][1]) in disk_order[:index]
+        names = (".conceptseg/annotate.jsonl", "data/1", "classifiers", ".conceptseg/backup/run-1")
+        journal, image, classes, backups = (("sync", (project.parent / name).stat().st_ino) for name in names)
+        assert disk_order.index(backups) < disk_order.index(journal) < renamed[0] < disk_order.index(classes)
+        assert renamed[-1] < disk_order.index(image) < disk_order.index(journal, renamed[-1])
+
     def refused(self, tmp_path, backend, message):
         project = fake.make_project(tmp_path / "project")
         before = fake.files_of(project)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from conceptseg.domain.classes import Colour
+from conceptseg.domain.errors import ProjectError
+from conceptseg.domain.json_file import read_json
 from conceptseg.qupath.project.stage import CLASSES
 
 STANDARD_CLASSES = (
@@ -28,10 +31,29 @@ def class_colours(project: Path) -> dict[str, Colour | None]:
     A list that cannot be understood is as good as none: it is QuPath's file, and only a help here.
     """
     try:
-        listed = json.loads((project.parent / CLASSES).read_bytes())["pathClasses"]
-        return {str(item["name"]): _unpacked(item.get("color")) for item in listed if item.get("name")}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return {item["name"]: _unpacked(item.get("color")) for item in _listed(project)}
+    except (FileNotFoundError, ProjectError):
         return dict.fromkeys(STANDARD_CLASSES)
+
+
+def require_sound_classes(project: Path) -> None:
+    """Refuse a project whose class list is damaged: QuPath would put a new one in its place.
+
+    Raises:
+        ProjectError: it is damaged.
+    """
+    with suppress(FileNotFoundError):
+        _listed(project)
+
+
+def _listed(project: Path) -> list[dict[str, Any]]:
+    path = project.parent / CLASSES
+    remedy = "QuPath would lose the classes in it. Repair it, or move it away and begin with QuPath's standard classes."
+    document = read_json(path, error=ProjectError, remedy=remedy)
+    listed = document.get("pathClasses") if isinstance(document, dict) else None
+    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
+        raise ProjectError(f"{path} is damaged: expected the list pathClasses, got something else. {remedy}")
+    return [item for item in listed if isinstance(item.get("name"), str) and item["name"]]
 
 
 def _unpacked(packed: object) -> Colour | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from conceptseg.domain.errors import ProjectError
+from conceptseg.domain.files import sync
 from conceptseg.qupath.project.contents import ProjectBackend
 from conceptseg.qupath.project.entries import PROJECT_FILE, read_document
 
@@ -43,7 +44,10 @@ def create_project(folder: Path, slides: Sequence[Path], *, backend: ProjectBack
         (making / f"{PROJECT_FILE}.backup").unlink(missing_ok=True)
         if folder.exists():
             folder.rmdir()
+        for made in (*making.rglob("*"), making):
+            sync(made)
         making.rename(folder)
+        sync(folder.parent)
     except OSError as error:
         raise ProjectError(f"Cannot create {folder}: {error.strerror or error}. Choose another folder.") from error
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
+from conceptseg.domain.json_file import read_json
 
 PROJECT_FILE = "project.qpproj"
 
@@ -58,15 +58,11 @@ def read_document(project: Path) -> dict[str, Any]:
     Raises:
         ProjectError: it cannot be read, or is not a project of QuPath 0.2 or later.
     """
+    remedy = f"QuPath keeps its previous state beside it as {project.name}.backup: rename that file."
     try:
-        document: dict[str, Any] = json.loads(project.read_bytes())
-    except OSError as error:
-        raise ProjectError(f"Cannot read {project}: {error.strerror or error}. Check its permissions.") from error
-    except ValueError as error:
-        raise ProjectError(
-            f"{project} is damaged: expected JSON, got {error}. QuPath keeps its previous state beside it as "
-            f"{project.name}.backup: rename that file."
-        ) from error
+        document: dict[str, Any] = read_json(project, error=ProjectError, remedy=remedy)
+    except FileNotFoundError as error:
+        raise ProjectError(f"There is no QuPath project {project} any more.") from error
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list) or not all(isinstance(image, dict) and "entryID" in image for image in images):
         raise ProjectError(f"{project} lists no images. Expected a project of QuPath 0.2 or later.")

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from errno import ENOSPC
+from os import SEEK_END, strerror
 from pathlib import Path
 from typing import Any
 
 from conceptseg.domain.errors import ProjectError
-from conceptseg.domain.files import replacing
+from conceptseg.domain.files import replacing, sync
+from conceptseg.domain.json_file import parse_json
 
 _VERSION = 1
+_REMEDY = (
+    "It says what the last run of `conceptseg annotate` did. Move it away, or begin a new run without --resume; "
+    "results and labels are in other files."
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,31 +44,51 @@ def read_journal(path: Path) -> PastRun | None:
     A line that a killed process left incomplete is as good as not written.
 
     Raises:
-        ProjectError: the journal is of another version.
+        ProjectError: the journal cannot be read, is damaged, or of another version.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        *lines, _ = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return None
-    records = []
-    for line in lines:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    if not records:
-        return None
-    if records[0].get("version") != _VERSION:
-        raise ProjectError(f"{path} is of another version of ConceptSeg. Run without --resume.")
-    past = PastRun(run=records[0]["run"], settings=records[0]["settings"])
-    for record in records[1:]:
-        image = record["image"]
-        past.writing.pop(image, None)
-        if record["state"] == "done":
-            past.done[image] = record["report"]
+    except OSError as error:
+        raise ProjectError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
+    past = None
+    for number, line in enumerate(lines, start=1):
+        name = f"{path}, line {number},"
+        record = parse_json(line, name=name, error=ProjectError, remedy=_REMEDY)
+        if not isinstance(record, dict):
+            raise _damaged(name)
+        if past is None:
+            past = _begun(record, name)
         else:
-            past.writing[image] = record["sha256"]
+            _note(past, record, name)
     return past
+
+
+def _begun(record: Mapping[str, Any], name: str) -> PastRun:
+    version, run, settings = record.get("version"), record.get("run"), record.get("settings")
+    if version != _VERSION and isinstance(version, int):
+        raise ProjectError(f"{name} is of another version of ConceptSeg. Run without --resume.")
+    if version != _VERSION or not isinstance(run, str) or not isinstance(settings, dict):
+        raise _damaged(name)
+    return PastRun(run=run, settings=settings)
+
+
+def _note(past: PastRun, record: Mapping[str, Any], name: str) -> None:
+    image, state, report, sha256 = (record.get(key) for key in ("image", "state", "report", "sha256"))
+    if not isinstance(image, str):
+        raise _damaged(name)
+    past.writing.pop(image, None)
+    if state == "done" and isinstance(report, dict) and isinstance(report.get("polygons", 0), int):
+        past.done[image] = report
+    elif state == "writing" and isinstance(sha256, str):
+        past.writing[image] = sha256
+    else:
+        raise _damaged(name)
+
+
+def _damaged(name: str) -> ProjectError:
+    return ProjectError(f"{name} is damaged: expected what ConceptSeg wrote there, got something else. {_REMEDY}")
 
 
 class Journal:
@@ -93,10 +119,16 @@ class Journal:
         self._append({"image": image, "state": "done", "report": dict(report)})
 
     def _append(self, record: Mapping[str, Any]) -> None:
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
-            file.flush()
-            os.fsync(file.fileno())
+        with self._path.open("ab", buffering=0) as file:
+            end = file.seek(0, SEEK_END)
+            line = _line(record).encode("utf-8")
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(ENOSPC, strerror(ENOSPC), str(self._path))
+                sync(self._path)
+            except OSError:
+                file.truncate(end)  # half a line would spoil the next one
+                raise
 
 
 def _line(record: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Any, Self
 from conceptseg.domain.classes import Colour, ConceptClass, require_class_name
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
+from conceptseg.domain.json_file import read_json
 from conceptseg.qupath.project.contents import ClassStyle
 
 LABELS_FILE = "conceptseg-labels.json"
@@ -62,13 +63,9 @@ class Labels:
             InvalidRequestError: the file cannot be read, is damaged, or of another version.
         """
         try:
-            document = json.loads(path.read_bytes())
+            document = read_json(path, remedy=_MEND)
         except FileNotFoundError:
             return cls()
-        except OSError as error:
-            raise InvalidRequestError(f"Cannot read {path}: {error.strerror or error}.") from error
-        except ValueError as error:
-            raise InvalidRequestError(f"{path} holds no labels, or damaged ones ({error}). {_MEND}") from error
         return cls.parse(document, name=str(path))
 
     @classmethod
@@ -84,10 +81,12 @@ class Labels:
         """
         if not isinstance(document, dict) or document.get("version") != _VERSION:
             raise InvalidRequestError(f"{name} holds no labels, or those of a newer ConceptSeg. {_MEND}")
-        labels = cls(document)
         try:
-            for dictionary in labels.dictionaries:
-                labels.of(dictionary)
+            for entry in document["dictionaries"].values():
+                for number, fields in entry.get("concepts", {}).items():
+                    _require_number(number)
+                    _label(fields)
+            return cls(document)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise InvalidRequestError(
                 f'{name} is damaged: expected {{"version":1,"dictionaries":{{ID:{{"concepts":{{NUMBER:{{"name",'
@@ -95,7 +94,6 @@ class Labels:
             ) from error
         except InvalidRequestError as error:
             raise InvalidRequestError(f"{name}: {error}") from error
-        return labels
 
     def save(self, path: Path) -> None:
         """Write the file; it appears whole or not at all.
@@ -199,6 +197,12 @@ class Labels:
         # The QuPath scripts refuse a null, which is the only way a file can say that something is gone.
         concepts[str(concept)] = {key: value for key, value in merged.items() if value is not None and key != drop}
         return changed
+
+
+def _require_number(text: str) -> None:
+    """Raise ValueError unless ``text`` is a concept's number as `Labels` writes it: one concept has one name."""
+    if not (text.isascii() and text.isdecimal() and len(text) <= 5 and text == str(int(text))):
+        raise ValueError(f"the concept {text[:20]!r}")
 
 
 def _label(fields: Mapping[str, Any]) -> ConceptLabel:

@@ -15,7 +15,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
 
-from conceptseg.domain.errors import ProjectError
+from conceptseg.domain.errors import ConceptSegError, ProjectError
+from conceptseg.domain.json_file import parse_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -98,8 +99,8 @@ class ProjectLock:
 
 def _read(path: Path) -> dict[str, object]:
     try:
-        owner = json.loads(path.read_bytes() or b"{}")
-    except (OSError, ValueError):
+        owner = parse_json(path.read_bytes() or b"{}", name=str(path))
+    except (OSError, ConceptSegError):
         return {}
     return owner if isinstance(owner, dict) else {}
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import json
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +15,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from conceptseg.domain.errors import ProjectError
-from conceptseg.domain.files import replacing
+from conceptseg.domain.files import replacing, sync
 from conceptseg.qupath.project.contents import Changes, ImageContents, Outline, ProjectBackend
 from conceptseg.qupath.project.create import create_project
 from conceptseg.qupath.project.entries import ImageEntry, entries_of, read_document, rebased
@@ -121,6 +119,7 @@ class ProjectWriter(ProjectReader):
         self._project_state = state_of(project)
         try:
             self._folder.mkdir(exist_ok=True)
+            sync(project.parent)
             self._lock = ProjectLock(self._folder / "lock", force=force)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
@@ -179,6 +178,8 @@ class ProjectWriter(ProjectReader):
         try:
             self._backups.mkdir(parents=True, exist_ok=True)
             os.utime(self._backups)
+            sync(root)
+            sync(self._folder)
             others = sorted((path for path in root.iterdir() if path != self._backups), key=lambda p: p.stat().st_mtime)
             for old in others[: -(_KEPT_BACKUPS - 1)]:
                 shutil.rmtree(old, ignore_errors=True)
@@ -222,10 +223,11 @@ class ProjectWriter(ProjectReader):
         """
         state, before = self._read.pop(image)
         if changes:
+            classes = state_of(self._classes)  # before the copy that QuPath gets is made of it
             with self._stage(image) as stage:
                 self._backend.apply(stage, changes)
                 verify(name, before=before, changes=changes, after=self._backend.contents(stage))
-                self._put_in_place(stage.parent, image, state, name)
+                self._put_in_place(stage.parent, image, state, classes, name)
         if self._recording:
             with _disk_errors(self._folder):
                 self._journal.done(image, report or {})
@@ -235,36 +237,54 @@ class ProjectWriter(ProjectReader):
         super().close()
         self._lock.close()
 
-    def _put_in_place(self, stage: Path, image: str, state: FileState | None, name: str) -> None:
+    def _put_in_place(
+        self, stage: Path, image: str, state: FileState | None, classes: FileState | None, name: str
+    ) -> None:
         data, new = self._data(image), stage / "data" / image
         new_state = state_of(new / DATA)
         if new_state is None:
             raise ProjectError(f"{name}: QuPath wrote no file. The image was left as it was.")
-        _sync(new / DATA)
-        data.mkdir(parents=True, exist_ok=True)
+        sync(new / DATA)
+        if not data.is_dir():
+            data.mkdir(parents=True, exist_ok=True)
+            sync(data.parent)
         self._back_up(data / DATA, f"{image}-{DATA}")
         self._require_same_project()
         self._require_same_image(image, state, name)
         if self._recording:
             self._journal.writing(image, sha256=new_state.sha256)
-        self._put_classes(stage)
+        self._put_classes(stage, classes, name)
         for extra in ("summary.json", "server.json"):
             if (new / extra).is_file() and (extra == "summary.json" or not (data / extra).exists()):
+                sync(new / extra)
                 (new / extra).replace(data / extra)
         self._require_same_image(image, state, name)
         # Last, and atomic: until here the image is as it was, from here on it is as it shall be.
         (new / DATA).replace(data / DATA)
-        _sync(data)
+        sync(data)
 
-    def _put_classes(self, stage: Path) -> None:
-        """The class list as QuPath wrote it, if classes were added."""
-        new, old = stage / CLASSES, self.project.parent / CLASSES
-        if not new.is_file() or (old.is_file() and old.read_bytes() == new.read_bytes()):
+    def _put_classes(self, stage: Path, before: FileState | None, name: str) -> None:
+        """The class list as QuPath wrote it, if classes were added.
+
+        Args:
+            stage: Folder of the copy that QuPath wrote.
+            before: What the list was when the copy was made.
+            name: What messages call the image.
+        """
+        new, old = stage / CLASSES, self._classes
+        new_state = state_of(new)
+        if new_state is None or (before is not None and before.sha256 == new_state.sha256):
             return
-        self._back_up(old, CLASSES.name)
         old.parent.mkdir(exist_ok=True)
-        _sync(new)
+        sync(new)
+        self._back_up(old, CLASSES.name)
+        if not is_unchanged(old, before):
+            raise ProjectError(
+                f"{name}: another program changed the project's classes ({old}) meanwhile, so the image was not "
+                "written. Close the project in QuPath and run this again with --resume."
+            )
         new.replace(old)
+        sync(old.parent)
 
     def _back_up(self, file: Path, name: str) -> None:
         """Keep a file that is about to be replaced, as it was before the run."""
@@ -276,6 +296,11 @@ class ProjectWriter(ProjectReader):
         except OSError:
             with replacing(backup) as temporary:
                 shutil.copy2(file, temporary)
+        sync(self._backups)
+
+    @property
+    def _classes(self) -> Path:
+        return self.project.parent / CLASSES
 
     def _data(self, image: str) -> Path:
         return self.project.parent / "data" / image
@@ -309,15 +334,3 @@ def _cannot_write(path: Path, error: OSError) -> ProjectError:
         errno.EDQUOT: "Free some of your quota and run this again with --resume.",
     }.get(error.errno or 0, "Check that you may write in the project's folder.")
     return ProjectError(f"Cannot write {error.filename or path}: {error.strerror or error}. Nothing was lost. {hint}")
-
-
-def _sync(path: Path) -> None:
-    """Have a file or folder on disk before going on, so that a power cut finds the same order of things."""
-    if path.is_dir() and sys.platform == "win32":
-        return
-    with contextlib.suppress(OSError):  # some network file systems cannot
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
