@@ -35,3 +35,14 @@ def test_a_smaller_sample_is_the_beginning_of_a_larger_one(region_of, colon, enc
 def test_glass_gives_no_tokens(region_of, encoder):
     glass = np.full((128, 128, 3), 242, np.uint8)
     assert sample_tokens(region_of(glass), encoder=encoder, seed=1, at_most=5).shape == (0, encoder.spec.channels)
+
+
+def test_progress_counts_tiles_and_not_the_batches_they_come_in(region_of, colon, encoder, monkeypatch):
+    monkeypatch.setattr(encoder, "batch_tiles", 4)  # as on a GPU
+    seen = []
+    monkeypatch.setattr(type(encoder), "default_tile_px", 128)
+    sample_tokens(region_of(colon), encoder=encoder, seed=1, at_most=5, progress=seen.append)
+    done = [step.done for step in seen]
+    assert seen[-1].total > len(seen)  # batches held several tiles
+    assert done == sorted(done)
+    assert done[-1] == seen[-1].total

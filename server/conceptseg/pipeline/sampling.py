@@ -107,9 +107,11 @@ def sample_tokens(
     tiles = tile_grid(source.grid, encoder, tile_px=None)
     ranks = sample_ranks(tiles.tokens_high, tiles.tokens_wide, seed=_seed_of(source.name, seed))
     sample = TokenSample(at_most, encoder.spec.channels)
-    for done, tile in enumerate(encode_tiles(source, encoder, tiles, whole_region=False, cancelled=cancelled), start=1):
-        if tile.tokens is not None:
-            sample.offer(ranks[tile.rows, tile.columns], tile.tokens)
+    done = 0
+    for batch in encode_tiles(source, encoder, tiles, whole_region=False, cancelled=cancelled):
+        if batch.tokens is not None:
+            sample.offer(ranks[batch.rows, batch.columns], batch.tokens)
+        done += len(batch.tiles)
         progress(Progress(stage="tiles", done=done, total=len(tiles)))
     return sample.best()
 

@@ -17,6 +17,7 @@ from shapely import MultiPolygon, Polygon
 from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.labels import Labels, label_dtype
 from conceptseg.domain.region import PixelGrid
+from conceptseg.domain.scratch import reserve
 from conceptseg.factorization.activations import ActivationMap
 from conceptseg.factorization.upsample import component_statistics, upsample_argmax
 from conceptseg.geometry.coverage import polygonize
@@ -132,16 +133,22 @@ class LabelCanvas:
     """Collects the labels of sheets; large maps in a temporary file, which goes with the last array that uses it."""
 
     def __init__(self, grid: PixelGrid, *, n_concepts: int):
+        """Make room for the labels of ``grid``.
+
+        Raises:
+            OutputError: a large map does not fit the disk.
+        """
         self._shape, self._dtype = (grid.height, grid.width), np.dtype(label_dtype(n_concepts))
         self._array: Labels | None = None
         if grid.height * grid.width <= _IN_MEMORY_PX:
             self._array = np.zeros(self._shape, self._dtype)
             return
         self._lock = threading.Lock()
-        with _on_disk():
+        size = grid.height * grid.width * self._dtype.itemsize
+        with _on_disk(size):
             self._file = tempfile.TemporaryFile(prefix="conceptseg-labels-")  # noqa: SIM115 - lives as long as the map
             weakref.finalize(self, self._file.close)  # an array of its pixels has a handle of its own
-            self._file.truncate(grid.height * grid.width * self._dtype.itemsize)
+            reserve(self._file, size)
 
     def put(self, labels: Labels, sheet: Tile) -> None:
         """Store the labels (height, width) of a sheet.
@@ -152,7 +159,7 @@ class LabelCanvas:
         if self._array is not None:
             self._array[sheet.y : sheet.y + sheet.height, sheet.x : sheet.x + sheet.width] = labels
             return
-        # Written, not mapped: on a full disk that is an error and not the end of the process.
+        # Written, not mapped: where the disk has no space after all, that is an error and not the end of the process.
         with self._lock, _on_disk():
             for row in np.flatnonzero(labels.any(axis=1)):
                 self._file.seek(((sheet.y + int(row)) * self._shape[1] + sheet.x) * self._dtype.itemsize)
@@ -168,13 +175,15 @@ class LabelCanvas:
 
 
 @contextmanager
-def _on_disk() -> Iterator[None]:
+def _on_disk(size: int | None = None) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        needs = "" if size is None else f" It needs {size / 2**30:.1f} GiB there."
         raise OutputError(
-            f"The label map of a large region does not fit {tempfile.gettempdir()}: {error.strerror or error}. Free "
-            "some space there, or let TMPDIR name a folder with more."
+            f"The label map of a large region does not fit the temporary folder {tempfile.gettempdir()}: "
+            f"{error.strerror or error}.{needs} Free some space, or let the environment variable TMPDIR name a folder "
+            "with more."
         ) from error
 
 

@@ -20,6 +20,7 @@ from safetensors.numpy import save_file
 from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.files import replacing
 from conceptseg.domain.json_file import read_json
+from conceptseg.domain.scratch import reserve
 
 _FORMAT = "conceptseg-token-samples"
 _VERSION = 1
@@ -106,9 +107,13 @@ class TokenStore:
         try:
             # The map outlives the open file, which has no name and is gone when the map is, whatever happens.
             with tempfile.TemporaryFile(dir=self.folder) as scratch:
-                joined = np.memmap(scratch, np.float32, mode="w+", shape=(sum(counts), self._channels))
+                reserve(scratch, 4 * sum(counts) * self._channels)
+                joined = np.memmap(scratch, np.float32, mode="r+", shape=(sum(counts), self._channels))
         except OSError as error:
-            raise OutputError(f"Cannot write into {self.folder}: {error.strerror or error}.") from error
+            raise OutputError(
+                f"Cannot write into {self.folder}: {error.strerror or error}. Free some space there, or choose another "
+                "--work."
+            ) from error
         start = 0
         for image, count in zip(images, counts, strict=True):
             if not count:  # an image without tissue
