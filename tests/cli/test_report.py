@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import threading
 
 import pytest
 from PIL import Image
@@ -11,6 +12,7 @@ from tests.report.tissue import tissue_file
 
 from conceptseg.cli.main import main
 from conceptseg.qupath.geojson import write_geojson
+from conceptseg.qupath.project.labels import Labels
 
 
 def run(*arguments, capsys):
@@ -136,7 +138,6 @@ def test_a_slide_that_was_moved_leaves_a_note_and_its_numbers(project, tmp_path,
 def served(project, monkeypatch, capsys):
     """The page's server, running in a thread while the command waits for it."""
     import queue
-    import threading
 
     from conceptseg.report.serve import ReviewServer
 
@@ -170,20 +171,36 @@ def post(server, what, content):
             return error.code, json.loads(error.read())
 
 
-LABELS = {"version": 1, "dictionaries": {"default-k8": {"concepts": {"0": {"name": "Tumor"}, "1": {"name": "Tumor"}}}}}
+def names(**concepts):
+    """What a page sends that gave names: ``c0="Tumor"``."""
+    said = {number.removeprefix("c"): {"name": name} for number, name in concepts.items()}
+    return {"version": 1, "dictionaries": {"default-k8": {"concepts": said}}}
+
+
+def page_of(server):
+    from urllib.request import urlopen
+
+    with urlopen(server.url, timeout=60) as response:
+        return re.search(r'<script id="data" type="application/json">(.*?)</script>', response.read().decode(), re.S)[1]
+
+
+def version_of(server):
+    return json.loads(page_of(server))["server"]["version"]
 
 
 def test_a_served_page_writes_the_labels_and_applies_them(served, project):
     file = project.parent / "conceptseg-labels.json"
     file.write_text(json.dumps({"version": 1, "dictionaries": {"other": {"concepts": {"5": {"name": "Fat"}}}}}))
-    assert post(served, "labels", LABELS)[0] == 200
+    status, answer = post(served, "labels", names(c0="Tumor", c1="Tumor") | {"based_on": version_of(served)})
+    assert status == 200
+    assert [row["name"] for row in answer["review"]] == ["Tumor", "Tumor"]
     assert set(json.loads(file.read_text())["dictionaries"]) == {"other", "default-k8"}
+    version = answer["version"]
     status, answer = post(served, "apply", {})
     assert (status, answer["failed"]) == (200, 0)
     assert answer["message"].endswith("Images changed: 1 of 1.")
     assert [o["class"] for o in fake.objects_of(project, "1")] == ["Tumor"]  # both, joined
-    stroma = {"version": 1, "dictionaries": {"default-k8": {"concepts": {"1": {"name": "Stroma"}}}}}
-    assert post(served, "labels", stroma)[0] == 200
+    assert post(served, "labels", names(c1="Stroma") | {"based_on": version})[0] == 200
     message = post(served, "apply", {})[1]["message"]
     assert "Images changed: 0 of 1. Left as they are" in message
     assert "different names now: 1 annotations" in message
@@ -193,10 +210,85 @@ def test_damaged_labels_are_refused_and_nothing_is_written(served, project):
     file = project.parent / "conceptseg-labels.json"
     for content in ([], {"version": 2}, {"version": 1}, {"version": 1, "dictionaries": {"d": {"concepts": {"0": 3}}}}):
         assert post(served, "labels", content)[0] == 409
-    status, answer = post(served, "labels", {"version": 1, "dictionaries": {"d": {"concepts": {"0": {"name": "a:b"}}}}})
+    status, answer = post(served, "labels", names(c0="a:b") | {"based_on": version_of(served)})
     assert status == 409
     assert "sub-class" in answer["message"]
     assert not file.exists()
+
+
+def test_what_others_changed_stays_and_the_same_concept_is_refused_once(served, project, capsys):
+    file = project.parent / "conceptseg-labels.json"
+    shown = version_of(served)
+    run("labels", project, "set", 1, "Stroma", "--dictionary", "default-k8", capsys=capsys)
+    status, answer = post(served, "labels", names(c0="Tumor") | {"based_on": shown})
+    assert status == 200
+    assert "Concept 1 of default-k8 is Stroma now." in answer["message"]
+    assert [row["name"] for row in answer["review"]] == ["Tumor", "Stroma"]
+    before = file.read_bytes()
+    status, answer = post(served, "labels", names(c1="Fat") | {"based_on": shown})
+    assert status == 409
+    assert "Nothing was saved" in answer["message"]
+    assert "Concept 1 of default-k8 is Stroma now." in answer["message"]
+    assert [row["name"] for row in answer["review"]] == ["Tumor", "Stroma"]
+    assert file.read_bytes() == before
+    assert post(served, "labels", names(c1="Fat") | {"based_on": answer["version"]})[0] == 200
+    assert {c: label.name for c, label in Labels.load(file).of("default-k8").items()} == {0: "Tumor", 1: "Fat"}
+
+
+@pytest.mark.parametrize("based_on", [{}, {"based_on": "no version"}, {"based_on": [1]}])
+def test_changes_of_an_unknown_page_are_not_saved(served, project, based_on):
+    status, answer = post(served, "labels", names(c0="Tumor") | based_on)
+    assert status == 409
+    assert "too old" in answer["message"]
+    assert not (project.parent / "conceptseg-labels.json").exists()
+    assert post(served, "labels", names(c0="Tumor") | {"based_on": answer["version"]})[0] == 200
+
+
+def test_of_150_saves_beside_another_writer_none_is_lost(served, project, tmp_path):
+    """The page and `labels set` name concepts in turn, as fast as they can; every name that was taken is there."""
+    file = project.parent / "conceptseg-labels.json"
+    stop = threading.Event()
+    others = []
+
+    def write():
+        while not stop.is_set():
+            number = 1000 + len(others)
+            # The command without the start of a process: it is that many times as fast, and so harder to beat.
+            assert main(["labels", str(project), "set", str(number), f"Other {number}", "--dictionary", "mine"]) == 0
+            others.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        version, statuses = version_of(served), []
+        for number in range(150):
+            said = names(**{f"c{number}": f"Page {number}"}) | {"based_on": version}
+            status, answer = post(served, "labels", said)
+            statuses.append(status)
+            version = answer["version"]
+    finally:
+        stop.set()
+        writer.join()
+    assert statuses == [200] * 150
+    labels = Labels.load(file)
+    assert others
+    assert {c: label.name for c, label in labels.of("mine").items()} == {n: f"Other {n}" for n in others}
+    assert {c: label.name for c, label in labels.of("default-k8").items()} == {n: f"Page {n}" for n in range(150)}
+
+
+def test_a_damaged_labels_file_is_said_in_place_of_the_page(served, project):
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    file = project.parent / "conceptseg-labels.json"
+    file.write_text("{")
+    with pytest.raises(HTTPError) as refused, urlopen(served.url, timeout=60):
+        pass
+    with refused.value as answer:
+        assert answer.code == 409
+        assert "conceptseg-labels.json holds no labels, or damaged ones" in answer.read().decode()
+    file.unlink()
+    assert version_of(served)
 
 
 def test_results_are_not_touched_while_a_qupath_may_have_them_open(served, project, monkeypatch):

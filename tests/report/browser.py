@@ -76,10 +76,20 @@ class Page:
             return [...c.getContext('2d').getImageData(c.width * arguments[1], c.height * arguments[2], 1, 1).data]"""
         return self.js(script, selector, x, y)[:3]
 
-    def errors(self):
-        """What the console holds; that Chromium does not ask a driver before it leaves a page is none of it."""
+    def say_nothing(self):
+        """Empty the line that says what happened, to wait for the next one."""
+        self.js("say('')")
+
+    def errors(self, *, status=None):
+        """What the console holds, without answers of this status.
+
+        That Chromium does not ask a driver before it leaves a page is none of it.
+        """
         log = self.driver.get_log("browser")
-        return [e for e in log if e["level"] == "SEVERE" and e["source"] != "intervention"]
+        expected = f"the server responded with a status of {status} "
+        return [
+            e for e in log if e["level"] == "SEVERE" and e["source"] != "intervention" and expected not in e["message"]
+        ]
 
 
 def start(downloads):

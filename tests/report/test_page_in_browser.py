@@ -10,10 +10,15 @@ from shapely import box
 from tests.report.tissue import SIZE, evidence, piece, slide, stripes, tissue_file
 
 from conceptseg.cli.main import main
+from conceptseg.cli.report_labels import ServedLabels
+from conceptseg.cli.report_sources import labels_of
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.qupath.project.labels import Labels
+from conceptseg.qupath.project.labels_file import update_labels
 from conceptseg.report.document import build
+from conceptseg.report.evidence import concepts_of
 from conceptseg.report.page import render, write_page
+from conceptseg.report.review import review_of
 from conceptseg.report.serve import ReviewServer
 
 pytestmark = pytest.mark.browser
@@ -49,15 +54,19 @@ DICTIONARY = ConceptDictionary(
 
 
 @pytest.fixture(scope="module")
-def study(tmp_path_factory):
+def shown(tmp_path_factory):
     """Two slides: four stripes of four concepts, and two of two."""
     file = tissue_file(tmp_path_factory.mktemp("study"))
-    shown = evidence(
+    return evidence(
         slide(stripes(4), file=file, name="first.svs"),
         slide(stripes(2), file=file, name="second.svs"),
         dictionaries={"demo-k4": DICTIONARY},
         class_colours={"Tumor": (200, 0, 0), "Stroma": (150, 200, 150)},
     )
+
+
+@pytest.fixture(scope="module")
+def study(shown):
     return build(shown).content
 
 
@@ -276,32 +285,88 @@ def test_256_concepts_are_one_page(page, tmp_path):
     assert page.find("#named-text").text == "0 of 256 named"
 
 
-def test_a_served_page_saves_where_it_was_told_and_says_so(page, study):
-    saved = []
+@pytest.fixture
+def served(page, shown, study, tmp_path):
+    """The open page, the labels file that it saves to, and what it sent."""
+    file = tmp_path / "conceptseg-labels.json"
+    labels = ServedLabels(file, review=lambda now: review_of(shown, concepts_of(shown.slides), labels_of(now)))
+    sent = []
 
     def save(request):
-        saved.append(request)
-        return {"message": "Saved in labels.json."}
+        sent.append(request)
+        return labels.save(request)
 
     def content(token):
-        return render({**study, "server": {"token": token, "file": "/study/labels.json"}})
+        state = labels.state()
+        server = {"token": token, "file": str(file), "version": state["version"]}
+        return render({**study, "review": state["review"], "server": server})
 
-    server = ReviewServer(
-        page=content, actions={"labels": save, "apply": lambda _: {"message": "3 renamed", "failed": 0}}
-    )
+    actions = {"labels": save, "apply": lambda _: {"message": "3 renamed", "failed": 0}}
+    server = ReviewServer(page=content, actions=actions)
     thread = threading.Thread(target=server.serve)
     thread.start()
-    try:
-        page.open(server.url)
-        page.js("setName(0, 'Tumor')")
-        page.click("#save")
-        page.wait("document.getElementById('status').textContent.startsWith('Saved')")
-        assert saved[0]["dictionaries"]["demo-k4"]["concepts"]["0"]["name"] == "Tumor"
-        page.click("#apply")
-        page.wait("document.getElementById('status').textContent.includes('3 renamed')")
-    finally:
-        server.close()
-        thread.join()
+    yield page.open(server.url), file, sent
+    server.close()
+    thread.join()
+
+
+def saved(page, says):
+    page.say_nothing()
+    page.click("#save")
+    page.wait(f"document.getElementById('status').textContent.includes({says!r})")
+
+
+def named(file):
+    return {concept: label.name for concept, label in Labels.load(file).of("demo-k4").items()}
+
+
+def test_a_served_page_saves_where_it_was_told_and_says_so(served):
+    page, file, sent = served
+    page.js("setName(0, 'Tumor')")
+    saved(page, "Saved in conceptseg-labels.json.")
+    assert named(file) == {0: "Tumor"}
+    assert page.js("return isSaved()")
+    page.click("#apply")
+    page.wait("document.getElementById('status').textContent.includes('3 renamed')")
+    assert len(sent) == 1
+
+
+def test_a_served_page_sends_what_changed_since_it_saved_and_nothing_else(served):
+    page, _, sent = served
+    page.js("setName(0, 'Tumor')")
+    saved(page, "Saved")
+    page.js("setVerdict(2, 'accepted')")
+    saved(page, "Saved")
+    page.js("undo()")
+    saved(page, "Saved")
+    assert [list(one["dictionaries"]["demo-k4"]["concepts"]) for one in sent] == [["0"], ["2"], ["2"]]
+    assert len({one["based_on"] for one in sent}) == 3
+
+
+def test_what_others_named_comes_into_the_page_and_undo_leaves_it(served):
+    page, file, _ = served
+    page.js("setName(0, 'Tumor')")
+    update_labels(file, lambda labels: labels.named("demo-k4", [1], "Fat"))
+    saved(page, "Concept 1 of demo-k4 is Fat now.")
+    assert page.name_box(1).get_attribute("value") == "Fat"
+    page.js("undo()")
+    assert [page.name_box(row).get_attribute("value") for row in (0, 1)] == ["", "Fat"]
+    saved(page, "Saved")
+    assert named(file) == {0: None, 1: "Fat"}
+
+
+def test_the_same_concept_is_not_overwritten_unless_a_person_says_so_again(served):
+    page, file, _ = served
+    page.js("setName(0, 'Tumor'); setName(2, 'Necrosis')")
+    update_labels(file, lambda labels: labels.named("demo-k4", [0, 1], "Fat"))
+    saved(page, "Concept 0 of demo-k4 is Fat now.")
+    assert "error" in page.find("#status").get_attribute("class")
+    assert page.errors(status=409) == []
+    assert named(file) == {0: "Fat", 1: "Fat"}
+    assert [page.name_box(row).get_attribute("value") for row in (0, 1, 2)] == ["Tumor", "Fat", "Necrosis"]
+    assert not page.js("return isSaved()")
+    saved(page, "Saved")
+    assert named(file) == {0: "Tumor", 1: "Fat", 2: "Necrosis"}
 
 
 def test_it_can_be_printed(opened):

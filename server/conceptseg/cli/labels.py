@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
 from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, ConceptLabel, Labels
+from conceptseg.qupath.project.labels_file import update_labels
 from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
 from conceptseg.qupath.running import require_closed
 from conceptseg.qupath.writer_process import ProjectProcess
@@ -173,7 +174,8 @@ def merge(opened: _Opened, concepts: tuple[int, ...], name: str, colour: Colour 
 @click.pass_obj
 def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionary: str | None) -> None:
     """Give CONCEPTS a COLOUR, as #rrggbb or red,green,blue."""
-    _save(opened, opened.labels.coloured(opened.dictionary_with(concepts, dictionary), concepts, colour))
+    identifier = opened.dictionary_with(concepts, dictionary)
+    _save(opened, lambda labels: labels.coloured(identifier, concepts, colour))
 
 
 @labels.command()
@@ -184,7 +186,7 @@ def colour(opened: _Opened, concepts: tuple[int, ...], colour: Colour, dictionar
 def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: str | None) -> None:
     """Have QuPath ignore CONCEPTS: glass, folds, blood."""
     identifier = opened.dictionary_with(concepts, dictionary)
-    _save(opened, opened.labels.ignoring(identifier, concepts, ignored=not undo))
+    _save(opened, lambda labels: labels.ignoring(identifier, concepts, ignored=not undo))
 
 
 @labels.command()
@@ -193,7 +195,8 @@ def ignore(opened: _Opened, concepts: tuple[int, ...], undo: bool, dictionary: s
 @click.pass_obj
 def remove(opened: _Opened, concepts: tuple[int, ...], dictionary: str | None) -> None:
     """Take away the names, colours and verdicts of CONCEPTS."""
-    _save(opened, opened.labels.without(opened.dictionary(dictionary), concepts))
+    identifier = opened.dictionary(dictionary)
+    _save(opened, lambda labels: labels.without(identifier, concepts))
 
 
 @labels.command("export")
@@ -214,7 +217,8 @@ def import_labels(opened: _Opened, file: Path) -> None:
     """Add the labels in FILE; they win over those of this project."""
     if not file.is_file():
         raise InvalidRequestError(f"There is no file {file}. Expected labels that `labels PROJECT export` wrote.")
-    _save(opened, opened.labels.joined(Labels.load(file)))
+    imported = Labels.load(file)
+    _save(opened, lambda labels: labels.joined(imported))
 
 
 @labels.command("apply")
@@ -256,12 +260,16 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
 
 def _name(opened: _Opened, concepts: Sequence[int], name: str, colour: Colour | None, dictionary: str | None) -> None:
     identifier = opened.dictionary_with(concepts, dictionary)
-    changed = opened.labels.named(identifier, concepts, name)
-    _save(opened, changed.coloured(identifier, concepts, colour) if colour else changed)
+
+    def change(labels: Labels) -> Labels:
+        named = labels.named(identifier, concepts, name)
+        return named.coloured(identifier, concepts, colour) if colour else named
+
+    _save(opened, change)
 
 
-def _save(opened: _Opened, changed: Labels) -> None:
-    changed.save(opened.file)
+def _save(opened: _Opened, change: Callable[[Labels], Labels]) -> None:
+    update_labels(opened.file, change)
     command = shlex.join(["conceptseg", "labels", str(opened.project.parent), "apply"])
     click.echo(f"Wrote {opened.file}. `{command}` renames what is there already.")
 

@@ -13,6 +13,7 @@ import click
 from conceptseg.cli.options import FILE
 from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
+from conceptseg.cli.report_labels import ServedLabels
 from conceptseg.cli.report_sources import file_evidence, is_project, labels_of, project_evidence, with_dictionary
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.qupath.apply_labels import apply_labels
@@ -109,13 +110,15 @@ def _tell(output: Path, evidence: Evidence, document: Document, *, seconds: floa
 def _serve(project: Path, evidence: Evidence, document: Document, *, patterns: Sequence[str], port: int) -> None:
     """Show the page until Ctrl+C."""
     file = project.parent / LABELS_FILE
+    # Labels may have changed since: by this page, by QuPath, by another command.
+    labels = ServedLabels(file, review=lambda now: review_of(evidence, document.concepts, labels_of(now)))
 
     def page(token: str) -> str:
-        # Labels may have changed since: by this page, by QuPath, by another command.
-        review = review_of(evidence, document.concepts, labels_of(Labels.load(file)))
-        return render({**document.content, "review": review, "server": {"token": token, "file": str(file)}})
+        state = labels.state()
+        server = {"token": token, "file": str(file), "version": state["version"]}
+        return render({**document.content, "review": state["review"], "server": server})
 
-    actions = {"labels": _saving(file), "apply": _applying(project, patterns)}
+    actions = {"labels": labels.save, "apply": _applying(project, patterns)}
     server = ReviewServer(page=page, actions=actions, port=port)
     click.echo(f"Open {server.url}\nNames go to {file}. Ctrl+C ends it.")
     try:
@@ -124,15 +127,6 @@ def _serve(project: Path, evidence: Evidence, document: Document, *, patterns: S
         click.echo("Ended.")
     finally:
         server.release()
-
-
-def _saving(file: Path) -> Action:
-    def save(request: Any) -> dict[str, Any]:
-        said = Labels.parse(request, name="What the page sent")
-        Labels.load(file).joined(said).save(file)
-        return {"message": f"Saved in {file.name}. Results that are in the project already change with Apply."}
-
-    return save
 
 
 def _applying(project: Path, patterns: Sequence[str]) -> Action:

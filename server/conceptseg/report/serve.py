@@ -30,6 +30,15 @@ Action = Callable[[Any], Mapping[str, Any]]
 """Takes the JSON of a request, returns the JSON of its answer; ConceptSegError becomes a refusal with its message."""
 
 
+class OutdatedError(ConceptSegError):
+    """What a page wants to change was changed by somebody else meanwhile; nothing was saved."""
+
+    def __init__(self, message: str, now: Mapping[str, Any]) -> None:
+        """Tell the page ``message``, and what is there ``now``."""
+        super().__init__(message)
+        self.now = now
+
+
 class ReviewServer:
     """Serves one page on loopback, and runs the actions that the page asks for, one at a time."""
 
@@ -94,9 +103,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         try:
             self._require_path("")
-            self._answer(HTTPStatus.OK, self.review.page(self.review.token), "text/html; charset=utf-8")
+            page = self.review.page(self.review.token)
         except _RefusedError as refused:
             self._refuse(refused)
+        except ConceptSegError as error:
+            # A person reads it in place of the page.
+            self._answer(HTTPStatus.CONFLICT, f"{error}\nThen reload this page.", "text/plain; charset=utf-8")
+        else:
+            self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
 
     def do_POST(self) -> None:
         try:
@@ -112,7 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         except _RefusedError as refused:
             self._refuse(refused)
         except ConceptSegError as error:
-            self._refuse(_RefusedError(HTTPStatus.CONFLICT, str(error)))
+            now = error.now if isinstance(error, OutdatedError) else {}
+            self._refuse(_RefusedError(HTTPStatus.CONFLICT, str(error)), **now)
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug("%s", (format % args).replace(self.review.token, "TOKEN"))
@@ -152,9 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
         except (ValueError, RecursionError) as error:
             raise _RefusedError(HTTPStatus.BAD_REQUEST, f"Expected JSON ({error}).") from error
 
-    def _refuse(self, refused: _RefusedError) -> None:
+    def _refuse(self, refused: _RefusedError, **facts: Any) -> None:
         self.close_connection = True  # a body may be unread
-        self._answer(refused.status, json.dumps({"message": str(refused)}), "application/json")
+        self._answer(refused.status, json.dumps({"message": str(refused), **facts}), "application/json")
 
     def _answer(self, status: HTTPStatus, text: str, kind: str) -> None:
         body = text.encode("utf-8", "replace")

@@ -6,6 +6,7 @@ The QuPath scripts read and write the same file. Fields that this version does n
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -104,6 +105,15 @@ class Labels:
         with replacing(path) as temporary:
             text = json.dumps(self._document, indent=2, ensure_ascii=False)
             temporary.write_text(text + "\n", encoding="utf-8")
+
+    @property
+    def version(self) -> str:
+        """The same for equal labels, and another one for others."""
+        return hashlib.sha256(json.dumps(self._document, sort_keys=True).encode()).hexdigest()
+
+    def entries(self) -> dict[tuple[str, int], ConceptLabel]:
+        """(dictionary, concept) -> its label."""
+        return {(name, concept): label for name in self.dictionaries for concept, label in self.of(name).items()}
 
     @property
     def dictionaries(self) -> tuple[str, ...]:

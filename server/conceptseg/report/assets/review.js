@@ -1,13 +1,20 @@
 // What people say about the concepts: names, colours, verdicts; one step can be undone after the other.
 
 let review = DATA.review;
-const atStart = JSON.parse(JSON.stringify(DATA.review));
+const atStart = copy(DATA.review);
 const watchers = [];
 const past = [];
-let saved = JSON.stringify(review);
+let base = copy(review); // what was saved or exported last; on a server, what the labels are in `version`
 
 const DRAFT = `conceptseg ${DATA.created} ${DATA.title}`;
 const SERVER = DATA.server || null;
+let version = SERVER && SERVER.version;
+
+function copy(value) {
+  return JSON.parse(JSON.stringify(value));
+}
+
+const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
 
 /** Call `watcher(rows)` after every change with the rows that changed. */
 const watch = (watcher) => watchers.push(watcher);
@@ -46,7 +53,7 @@ function undo() {
 }
 
 function changed(before) {
-  const rows = review.flatMap((now, row) => (JSON.stringify(now) === JSON.stringify(before[row]) ? [] : [row]));
+  const rows = review.flatMap((now, row) => (same(now, before[row]) ? [] : [row]));
   keepDraft();
   for (const watcher of watchers) watcher(rows);
 }
@@ -99,44 +106,87 @@ function labelsFile() {
   const dictionaries = {};
   review.forEach((own, row) => {
     const told = own.name || own.chosen || own.ignored || own.review;
-    if (!told && JSON.stringify(own) === JSON.stringify(atStart[row])) return;
-    const fields = { name: own.name, colour: own.chosen ? own.colour : null, ignored: own.ignored, review: own.review };
+    if (!told && same(own, atStart[row])) return;
+    const fields = fieldsOf(own);
     const start = atStart[row];
     for (const key of ["name", "colour", "review"]) {
       const before = key === "colour" ? start.chosen : start[key];
       if (fields[key] === null && !before) delete fields[key];
     }
-    const { dictionary, members } = CONCEPTS[row];
-    dictionaries[dictionary] ??= { concepts: {} };
-    for (const member of members) dictionaries[dictionary].concepts[member] = fields;
+    addFields(dictionaries, row, fields);
   });
   return { version: 1, dictionaries };
 }
 
-const isSaved = () => saved === JSON.stringify(review);
+/** The labels of the concepts that were changed here, and of no other: others may have changed those meanwhile. */
+function differences() {
+  const dictionaries = {};
+  review.forEach((own, row) => {
+    if (!same(own, base[row])) addFields(dictionaries, row, fieldsOf(own));
+  });
+  return { version: 1, based_on: version, dictionaries };
+}
+
+const fieldsOf = (own) => ({ name: own.name, colour: own.chosen ? own.colour : null, ignored: own.ignored, review: own.review });
+
+function addFields(dictionaries, row, fields) {
+  const { dictionary, members } = CONCEPTS[row];
+  dictionaries[dictionary] ??= { concepts: {} };
+  for (const member of members) dictionaries[dictionary].concepts[member] = fields;
+}
+
+const isSaved = () => same(review, base);
 
 async function save() {
-  const text = JSON.stringify(labelsFile(), null, 2) + "\n";
-  const now = JSON.stringify(review);
-  if (SERVER) {
-    const answer = await post("labels", text);
-    if (!answer) return false;
-    say(answer.message);
-  } else {
-    download("conceptseg-labels.json", text, "application/json");
-    say("Exported. Take it over with: conceptseg labels PROJECT import conceptseg-labels.json");
-  }
-  saved = now;
+  if (SERVER) return saveToServer();
+  download("conceptseg-labels.json", JSON.stringify(labelsFile(), null, 2) + "\n", "application/json");
+  say("Exported. Take it over with: conceptseg labels PROJECT import conceptseg-labels.json");
+  base = copy(review);
   forgetDraft();
   for (const watcher of watchers) watcher([]);
   return true;
 }
 
+let saving = null; // one after the other: each goes by the version that the one before made
+
+async function saveToServer() {
+  while (saving) await saving;
+  saving = sendDifferences();
+  try {
+    return await saving;
+  } finally {
+    saving = null;
+  }
+}
+
+async function sendDifferences() {
+  const sent = copy(review);
+  const { answer, ok } = await post("labels", JSON.stringify(differences()));
+  if (answer && answer.review) takeOver(answer, sent, ok);
+  if (ok) say(answer.message);
+  return ok;
+}
+
+/** What others said counts here, too, except where it was changed here; undo does not bring back what they replaced. */
+function takeOver(answer, sent, wasSaved) {
+  const before = copy(review);
+  const changedHere = sent.map((own, row) => !same(own, base[row]));
+  const newer = (rows) => rows.map((own, row) => (!changedHere[row] && same(own, base[row]) ? answer.review[row] : own));
+  past.forEach((step, i) => {
+    past[i] = JSON.stringify(newer(JSON.parse(step)));
+  });
+  review = newer(review).map((own, row) => (wasSaved && changedHere[row] && same(own, sent[row]) ? answer.review[row] : own));
+  review = copy(review); // rows are edited in place
+  base = answer.review;
+  version = answer.version;
+  changed(before);
+}
+
 async function apply() {
   if (!isSaved() && !(await save())) return;
   say("Renaming the results in the project …");
-  const answer = await post("apply", "{}");
-  if (answer) say(answer.message, answer.failed > 0);
+  const { answer, ok } = await post("apply", "{}");
+  if (ok) say(answer.message, answer.failed > 0);
 }
 
 async function post(what, body) {
@@ -144,12 +194,12 @@ async function post(what, body) {
     const headers = { "Content-Type": "application/json", Authorization: `Bearer ${SERVER.token}` };
     const response = await fetch(what, { method: "POST", headers, body });
     const answer = await response.json();
-    if (response.ok) return answer;
-    say(answer.message, true);
+    if (!response.ok) say(answer.message, true);
+    return { answer, ok: response.ok };
   } catch {
     say("The server does not answer. Start `conceptseg report … --serve` again; nothing was saved.", true);
   }
-  return null;
+  return { answer: null, ok: false };
 }
 
 // An exported page keeps a draft in the browser, so that a reload loses nothing. Where the browser keeps nothing for

@@ -27,6 +27,7 @@ import qupath.lib.objects.PathObject;
 /** Names, merges, colours and hides concepts in an image's results; without settings, as the project remembers. */
 public final class NamingJob {
     private static final String IGNORE = "Ignore*";
+    private static final int MOST_TRIES = 50;
 
     private final ImageData<BufferedImage> imageData;
     private final Map<Integer, String> names = new TreeMap<>();
@@ -127,12 +128,51 @@ public final class NamingJob {
     /** Do it. */
     public NamingReport apply() {
         List<PathObject> results = results();
-        ProjectLabels labels = ProjectLabels.ofOpenProject();
         Map<String, Map<Integer, ConceptLabel>> own = new HashMap<>();
         if (reset) {
             String identifier = onlyDictionary(results);
-            labels.forget(identifier);
             own.put(identifier, classesOfServer(identifier));
+        }
+        boolean toRemember = remember && (reset || !names.isEmpty() || !colours.isEmpty());
+        for (int tries = 1; tries <= MOST_TRIES; tries++) {
+            ProjectLabels labels = changed(results);
+            LabelledClasses classes = new LabelledClasses(results, identifier -> {
+                Map<Integer, ConceptLabel> known = new HashMap<>(own.getOrDefault(identifier, Map.of()));
+                known.putAll(labels.of(identifier));
+                return known;
+            });
+            Changes changes = new Changes();
+            classes.plan(changes);
+            if (mergeShapes) {
+                new Merging(imageData.getServer().getPixelCalibration(), classes::of).plan(classes.mergeable(), changes);
+            }
+            // The labels first: where they cannot be written, nothing was changed. Where somebody else changed them, all
+            // that was planned goes by what is there now.
+            if (!toRemember || labels.file().isEmpty() || labels.write()) {
+                return done(changes, classes, toRemember ? labels : null);
+            }
+        }
+        throw new ConceptSegException(Kind.BAD_REQUEST, "Other programs keep changing the names of this project. Nothing "
+            + "was changed. Try again when they are done.");
+    }
+
+    private NamingReport done(Changes changes, LabelledClasses classes, ProjectLabels remembered) {
+        changes.apply(imageData);
+        ClassList.extend(classes.named());
+        ClassList.hide(imageData, hidden);
+        NamingReport report = new NamingReport(changes, classes.ambiguous(), results());
+        if (remembered != null) {
+            report.remembered(remembered.file());
+        }
+        report.log();
+        return report;
+    }
+
+    /** What is asked for, on the labels as they are now; not written yet. */
+    private ProjectLabels changed(List<PathObject> results) {
+        ProjectLabels labels = ProjectLabels.ofOpenProject();
+        if (reset) {
+            labels.forget(onlyDictionary(results));
         }
         if (!names.isEmpty()) {
             labels.name(onlyDictionary(results), names);
@@ -141,31 +181,7 @@ public final class NamingJob {
             unnamed(results, className, labels).forEach(labels::name);
             labels.colour(className, rgb);
         });
-        LabelledClasses classes = new LabelledClasses(results, identifier -> {
-            Map<Integer, ConceptLabel> known = new HashMap<>(own.getOrDefault(identifier, Map.of()));
-            known.putAll(labels.of(identifier));
-            return known;
-        });
-
-        Changes changes = new Changes();
-        classes.plan(changes);
-        if (mergeShapes) {
-            new Merging(imageData.getServer().getPixelCalibration(), classes::of).plan(classes.mergeable(), changes);
-        }
-        boolean toRemember = remember && (reset || !names.isEmpty() || !colours.isEmpty());
-        if (toRemember && labels.file().isPresent()) {
-            labels.write(); // first: where it fails, nothing was changed
-        }
-        changes.apply(imageData);
-        ClassList.extend(classes.named());
-        ClassList.hide(imageData, hidden);
-
-        NamingReport report = new NamingReport(changes, classes.ambiguous(), results());
-        if (toRemember) {
-            report.remembered(labels.file());
-        }
-        report.log();
-        return report;
+        return labels;
     }
 
     /** Concepts, by dictionary, that have the class without a label: a colour is kept with named concepts only. */

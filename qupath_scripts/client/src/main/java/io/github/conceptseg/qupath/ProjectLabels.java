@@ -11,11 +11,16 @@ import com.google.gson.JsonPrimitive;
 import io.github.conceptseg.client.ConceptSegException;
 import java.io.IOException;
 import java.math.BigDecimal;
+import java.nio.channels.FileChannel;
+import java.nio.channels.FileLock;
 import java.nio.file.Files;
+import java.nio.file.LinkOption;
+import java.nio.file.NoSuchFileException;
 import java.nio.file.Path;
 import java.nio.file.StandardCopyOption;
 import java.nio.file.StandardOpenOption;
 import java.util.Map;
+import java.util.Objects;
 import java.util.Optional;
 import java.util.TreeMap;
 import java.util.UUID;
@@ -33,19 +38,22 @@ public final class ProjectLabels {
 
     private static final int VERSION = 1;
     private static final String CONCEPT_NUMBER = "0|[1-9]\\d{0,8}";
+    private static final long LOCKED_BYTE = 1L << 30; // the server's labels_file.py locks the same one
     private static final Gson JSON = new GsonBuilder().setPrettyPrinting().disableHtmlEscaping().create();
 
     private final Path file;
+    private final String text;
     private final JsonObject content;
 
-    private ProjectLabels(Path file, JsonObject content) {
+    private ProjectLabels(Path file, String text, JsonObject content) {
         this.file = file;
+        this.text = text;
         this.content = content;
     }
 
     /** No labels, and nowhere to keep new ones. */
     static ProjectLabels none() {
-        return new ProjectLabels(null, empty());
+        return new ProjectLabels(null, null, empty());
     }
 
     /** Those of the open project; without a project none. */
@@ -57,17 +65,18 @@ public final class ProjectLabels {
 
     /** Those of a file, which need not exist. */
     static ProjectLabels read(Path file) {
-        if (!Files.exists(file)) {
-            return new ProjectLabels(file, empty());
-        }
         try {
-            JsonObject content = object(JsonParser.parseString(Files.readString(file)), "the file");
+            String text = textOf(file);
+            if (text == null) {
+                return new ProjectLabels(file, null, empty());
+            }
+            JsonObject content = object(JsonParser.parseString(text), "the file");
             BigDecimal version = number(content.get("version"), "version");
             if (version.compareTo(BigDecimal.valueOf(VERSION)) != 0) {
                 throw refused(file + " is of version " + version + ", and this extension reads version " + VERSION
                     + ": update ConceptSeg, or move the file away.", null);
             }
-            ProjectLabels labels = new ProjectLabels(file, content);
+            ProjectLabels labels = new ProjectLabels(file, text, content);
             labels.dictionaries().keySet().forEach(labels::of); // all of it is checked before any of it is used
             return labels;
         } catch (IOException error) {
@@ -126,20 +135,55 @@ public final class ProjectLabels {
         dictionaries().remove(dictionary);
     }
 
-    /** Write the file; it appears whole or not at all. */
-    public void write() {
+    /**
+     * Write the file, unless somebody else changed it since it was read; it appears whole or not at all.
+     *
+     * @return false if somebody else changed it: nothing was written, and the change is to be made again on what is there
+     */
+    public boolean write() {
+        synchronized (ProjectLabels.class) { // locks of files are those of the whole program
+            try (FileChannel channel = lockFile(); FileLock lock = lock(channel)) {
+                if (!Objects.equals(text, textOf(file))) {
+                    return false;
+                }
+                replace();
+                return true;
+            } catch (IOException error) {
+                throw refused("The names cannot be written to " + file + " (" + error
+                    + "): check that its folder can be written to, or use remember(false).", error);
+            }
+        }
+    }
+
+    private void replace() throws IOException {
         // Created as any other file, so that colleagues who share the folder can read it.
         Path temporary = file.resolveSibling("." + FILE_NAME + "." + UUID.randomUUID() + ".tmp");
         try {
-            try {
-                Files.writeString(temporary, JSON.toJson(content) + "\n", StandardOpenOption.CREATE_NEW);
-                Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
-            } finally {
-                Files.deleteIfExists(temporary);
-            }
+            Files.writeString(temporary, JSON.toJson(content) + "\n", StandardOpenOption.CREATE_NEW);
+            Files.move(temporary, file, StandardCopyOption.REPLACE_EXISTING);
+        } finally {
+            Files.deleteIfExists(temporary);
+        }
+    }
+
+    private FileChannel lockFile() throws IOException {
+        return FileChannel.open(file.resolveSibling("." + file.getFileName() + ".lock"), StandardOpenOption.CREATE,
+            StandardOpenOption.WRITE, LinkOption.NOFOLLOW_LINKS);
+    }
+
+    private static FileLock lock(FileChannel channel) {
+        try {
+            return channel.lock(LOCKED_BYTE, 1, false);
         } catch (IOException error) {
-            throw refused("The names cannot be written to " + file + " (" + error
-                + "): check that its folder can be written to, or use remember(false).", error);
+            return null; // a file system without locks: comparing is all that can be done there
+        }
+    }
+
+    private static String textOf(Path file) throws IOException {
+        try {
+            return Files.readString(file);
+        } catch (NoSuchFileException error) {
+            return null;
         }
     }
 

@@ -13,6 +13,9 @@ import java.nio.file.Files;
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.concurrent.Executors;
+import java.util.concurrent.Future;
+import java.util.stream.IntStream;
 import org.junit.jupiter.api.BeforeEach;
 import org.junit.jupiter.api.Test;
 import org.junit.jupiter.api.io.TempDir;
@@ -48,7 +51,7 @@ class ProjectLabelsTest {
         assertEquals(Map.of(3, new ConceptLabel("Tumor", 0xc80001, false), 14, new ConceptLabel("Ignore*", null, true)),
             ProjectLabels.read(file).of("default-k16"));
         try (var files = Files.list(folder)) {
-            assertEquals(List.of(file), files.toList());
+            assertEquals(List.of(folder.resolve("." + ProjectLabels.FILE_NAME + ".lock"), file), files.sorted().toList());
         }
     }
 
@@ -63,6 +66,41 @@ class ProjectLabelsTest {
         assertJson("""
             {"version": 1, "note": "ä<b>", "dictionaries": {"other": {"concepts": {}, "more": 1.50},
               "default-k16": {"by": "me", "concepts": {"3": {"name": "Tumor", "ignored": false, "seen": true}}}}}""");
+    }
+
+    @Test
+    void whatSomebodyElseWroteMeanwhileIsNotOverwritten() throws IOException {
+        ProjectLabels labels = ProjectLabels.read(file);
+        labels.name("default-k16", Map.of(3, "Tumor"));
+        ProjectLabels others = ProjectLabels.read(file);
+        others.name("default-k16", Map.of(5, "Fat"));
+        assertTrue(others.write());
+        assertFalse(labels.write());
+        assertEquals(Map.of(5, ConceptLabel.named("Fat")), ProjectLabels.read(file).of("default-k16"));
+        ProjectLabels again = ProjectLabels.read(file);
+        again.name("default-k16", Map.of(3, "Tumor"));
+        assertTrue(again.write());
+        assertEquals(2, ProjectLabels.read(file).of("default-k16").size());
+    }
+
+    @Test
+    void manyWritersLoseNothing() throws Exception {
+        var threads = Executors.newFixedThreadPool(4);
+        try {
+            List<Future<?>> all = IntStream.range(0, 60).<Future<?>>mapToObj(concept -> threads.submit(() -> {
+                ProjectLabels labels;
+                do {
+                    labels = ProjectLabels.read(file);
+                    labels.name("default-k64", Map.of(concept, "Class " + concept));
+                } while (!labels.write());
+            })).toList();
+            for (Future<?> one : all) {
+                one.get();
+            }
+        } finally {
+            threads.shutdown();
+        }
+        assertEquals(60, ProjectLabels.read(file).of("default-k64").size());
     }
 
     @Test
