@@ -117,7 +117,7 @@ def test_a_region_where_no_image_is_is_refused(x):
 
 @pytest.mark.parametrize("plane", [{"z": 2}, {"t": 1}])
 def test_another_plane_is_refused_rather_than_replaced_by_the_first(image, plane):
-    with pytest.raises(InvalidRequestError, match=r"only the first z-slice.*Run it from QuPath"):
+    with pytest.raises(RegionError, match=r"slide\.svs has no plane z=.*1 z-slice and 1 time point"):
         open_region(image(), region=Region(x=0, y=0, width=9, height=9, **plane), pixel_size_um=0.5)
 
 

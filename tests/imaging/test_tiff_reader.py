@@ -1,5 +1,6 @@
 """TIFF in the ways that microscopy software writes it."""
 
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +24,9 @@ LAYOUTS = {
     "separate planes": {"tile": (64, 64), "planarconfig": "separate"},
     "separate strips": {"rowsperstrip": 7, "planarconfig": "separate"},
 }
+
+
+_OF_LIBRARIES = re.compile("index out of range|unpack|NoneType|invalid literal|subscriptable")
 
 
 def write(path, array, *, bigtiff=False, byteorder=None, **options):
@@ -76,7 +80,7 @@ def test_blocks_agree_with_the_whole_at_a_fractional_downsample(tmp_path, noise,
 
 def test_only_the_tiles_that_a_box_touches_are_decoded(tmp_path, noise, monkeypatch):
     with open_image(write(tmp_path / "image.tif", noise(640, 640), tile=(64, 64))) as reader:
-        page = reader._pages[0]
+        page = reader._plane.pixels[0]
         decoded = []
         original = page._decoded
         monkeypatch.setattr(page, "_decoded", lambda index: decoded.append(index) or original(index))
@@ -107,7 +111,7 @@ def test_the_levels_of_a_multi_page_pyramid_are_used_and_other_pages_are_not(tmp
     with open_image(path) as reader:
         np.testing.assert_array_equal(whole(reader), array)
         np.testing.assert_array_equal(whole(reader, 2), marked)
-        assert len(reader._levels) == 2
+        assert len(reader._plane.levels) == 2
 
 
 def test_another_picture_of_the_same_proportions_is_no_level(tmp_path, noise):
@@ -116,7 +120,7 @@ def test_another_picture_of_the_same_proportions_is_no_level(tmp_path, noise):
         file.write(noise(400, 600), photometric="rgb", metadata=None)
         file.write(noise(200, 300), photometric="rgb", metadata=None)
     with open_image(path) as reader:
-        assert len(reader._levels) == 1
+        assert len(reader._plane.levels) == 1
 
 
 @pytest.mark.parametrize(
@@ -210,7 +214,7 @@ REFUSED = {
     "grayscale": ({"data": np.zeros((64, 64), np.uint8)}, "one grayscale channel: expected the RGB colours"),
     "fluorescence": (
         {"data": np.zeros((5, 64, 64), np.uint8), "photometric": "minisblack", "metadata": {"axes": "CYX"}},
-        "5 separate channels.*fluorescence.*--rgb",
+        "5 separate channels.*fluorescence.*brightfield",
     ),
     "YCbCr that no codec decodes": (
         {"data": np.zeros((64, 64, 3), np.uint8), "photometric": "ycbcr", "subsampling": (1, 1), "compression": "lzw"},
@@ -254,8 +258,23 @@ def test_a_damaged_tile_is_an_image_error(tmp_path, noise):
 def test_a_header_and_nothing_else_is_an_image_error(tmp_path):
     path = tmp_path / "head.tif"
     path.write_bytes(b"II*\0\x08\0\0\0")
-    with pytest.raises(ImageError, match=r"head\.tif is damaged"):
+    with pytest.raises(ImageError, match=r"head\.tif holds no image"):
         open_image(path)
+
+
+def test_a_damaged_file_is_told_in_words_and_tifffile_adds_no_line_of_its_own(tmp_path, noise, caplog):
+    path = write(tmp_path / "damaged.tif", noise(64, 64), tile=(64, 64))
+    content = path.read_bytes()
+    told = []
+    for at in range(4, 600):
+        path.write_bytes(content[:at] + b"\xff" + content[at + 1 :])
+        try:
+            open_image(path).close()
+        except ImageError as error:
+            told.append(str(error))
+    assert len(told) > 20
+    assert not [text for text in told if "damaged.tif" not in text or _OF_LIBRARIES.search(text)]
+    assert not caplog.messages
 
 
 @pytest.mark.parametrize(("y_um", "said"), [(0.5, []), (0.504, []), (1.0, ["0.5 × 1 µm", "12 % too large"])])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.imaging.openslide_reader import holds_dicom
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import PixelSource, open_region
 from conceptseg.pipeline.collect import ImageToRead
@@ -134,7 +135,12 @@ def _of_project(project: Path, patterns: Sequence[str], rebase: tuple[str, Path]
 
 
 def _search(folder: Path) -> Iterator[Path]:
-    """Images below a folder, without hidden files and without what QuPath keeps in the ``data`` of a project."""
+    """Images below a folder, without hidden files and without what QuPath keeps in the ``data`` of a project.
+
+    A folder with the files of a DICOM slide is an image itself.
+    """
+    if holds_dicom(folder):
+        yield folder
     inside_project = (folder / PROJECT_FILE).is_file()
     for item in folder.iterdir():
         if item.name.startswith("."):

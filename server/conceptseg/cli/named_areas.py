@@ -13,6 +13,7 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.imaging.openslide_reader import holds_dicom
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.qupath.geojson import polygons_of, read_features
 from conceptseg.qupath.project.contents import RUN, Area
@@ -84,14 +85,14 @@ def find_named_areas(
 def _images_at(path: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[NamedImage]:
     if is_project(path):
         yield from _of_project(find_project(path), patterns, rebase)
-    elif path.is_dir():
+    elif path.is_dir() and not holds_dicom(path):
         items = sorted(item for item in path.iterdir() if not item.name.startswith("."))
-        files = [item for item in items if item.suffix.lower() in SUFFIXES]
+        files = [item for item in items if item.suffix.lower() in SUFFIXES or (item.is_dir() and holds_dicom(item))]
         if files:
             yield from (_of_image(file, beside) for file in files if (beside := _beside(file)))
         else:
             yield from (tile for folder in items if folder.is_dir() for tile in _tiles(folder))
-    elif not path.is_file():
+    elif not path.exists():
         raise InvalidRequestError(f"There is no {path}. {_EXPECTED}")
     elif beside := _beside(path):
         yield _of_image(path, beside)

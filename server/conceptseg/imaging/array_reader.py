@@ -9,9 +9,10 @@ import numpy as np
 
 from conceptseg.domain.errors import ImageError
 from conceptseg.imaging.levels import Level, Rgb, read_levels
+from conceptseg.imaging.planes import OnePlane
 
 
-class ArrayReader:
+class ArrayReader(OnePlane):
     """Serves an array as if it were an image file.
 
     Two uses: a whole small image (the defaults), and the pixels of a region that QuPath read and sent, which

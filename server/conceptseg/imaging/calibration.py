@@ -7,6 +7,17 @@ import logging
 _SQUARE = 1.01
 """Sides that differ by less are a scanner's rounding."""
 
+UM_PER_UNIT = {
+    "m": 1e6,
+    "cm": 1e4,
+    "mm": 1e3,
+    "nm": 1e-3,
+    "pm": 1e-6,
+    "Å": 1e-4,
+    "in": 25400.0,
+} | dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m", "micrometer"), 1.0)
+"""Units of length as OME and ImageJ write them."""
+
 _log = logging.getLogger(__name__)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -17,12 +17,17 @@ import openslide
 from conceptseg.domain.errors import ImageError
 from conceptseg.imaging.calibration import pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
+from conceptseg.imaging.planes import OnePlane
 
 _BLOCK_PX = 512
 """Side of a block of `OpenSlideReader._lattice_block`, in level px."""
 
 _CACHED_BLOCKS = 128
 """Blocks kept (96 MiB): two rows of blocks of a region 32,000 level px wide."""
+
+
+_DICOM_START = 1 << 18
+"""The series is told among the first few kB; a colour profile of some 100 kB comes later."""
 
 
 class Slide(Protocol):
@@ -50,6 +55,50 @@ def is_slide(path: Path) -> bool:
         return False
 
 
+def holds_dicom(folder: Path) -> bool:
+    """Whether files of a DICOM slide lie directly in a folder."""
+    return any(True for _ in _dicom_files(folder))
+
+
+def dicom_slide(folder: Path) -> Path:
+    """One of the files of the DICOM slide in a folder: OpenSlide finds the others.
+
+    Raises:
+        ImageError: there is none, or there are several slides.
+    """
+    slides: list[Path] = []
+    remaining = list(_dicom_files(folder))
+    while remaining:
+        first = remaining.pop(0)
+        try:
+            with openslide.OpenSlide(first) as slide:
+                series = slide.properties["dicom.SeriesInstanceUID"].encode()
+        except (openslide.OpenSlideError, KeyError):  # a report, or a picture beside the slide
+            continue
+        slides.append(first)
+        remaining = [path for path in remaining if series not in _start(path)]
+    if len(slides) == 1:
+        return slides[0]
+    if not slides:
+        raise ImageError(f"{folder} is a folder: expected an image file, or the folder of a DICOM slide.")
+    files = ", ".join(path.name for path in slides)
+    raise ImageError(f"{folder} holds {len(slides)} DICOM slides. Give a file of the one that you mean: {files}.")
+
+
+def _dicom_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        # DICOM files often have no suffix; those of one are numbers behind a dot.
+        named = path.suffix.lower() in ("", ".dcm") or path.suffix[1:].isdigit()
+        if named and path.is_file() and _start(path)[128:132] == b"DICM":
+            yield path
+
+
+def _start(path: Path) -> bytes:
+    """The part of a DICOM file that tells its series."""
+    with path.open("rb") as file:
+        return file.read(_DICOM_START)
+
+
 def open_slide(path: Path) -> OpenSlideReader:
     """Open a slide.
 
@@ -67,7 +116,7 @@ def open_slide(path: Path) -> OpenSlideReader:
         raise
 
 
-class OpenSlideReader:
+class OpenSlideReader(OnePlane):
     """A slide as QuPath shows it: cropped to the scanned bounds, unscanned areas in the background colour.
 
     Attributes:

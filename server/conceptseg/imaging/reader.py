@@ -18,12 +18,32 @@ class ImageReader(Protocol):
         width: Full-resolution px per row, as QuPath shows the image.
         height: Full-resolution px per column.
         pixel_size_um: µm per full-resolution px, mean of x and y; None when uncalibrated.
+        z: The z-slice that is read, from 0; the one that QuPath shows first unless `at` chose another.
+        t: The time point that is read, from 0; the first unless `at` chose another.
+        z_slices: Number of z-slices.
+        time_points: Number of time points.
     """
 
     name: str
     width: int
     height: int
     pixel_size_um: float | None
+    z: int
+    t: int
+    z_slices: int
+    time_points: int
+
+    def at(self, *, z: int, t: int) -> ImageReader:
+        """The same image at another plane. It shares the file with this reader, whose `close` closes both.
+
+        Args:
+            z: The z-slice, from 0.
+            t: The time point, from 0.
+
+        Raises:
+            RegionError: the image has no such plane.
+            ImageError: the file is damaged there.
+        """
 
     def read(self, *, x: float, y: float, width: int, height: int, scale_x: float, scale_y: float) -> Rgb:
         """Read a block of output pixels; safe to call from several threads.
@@ -62,23 +82,25 @@ class ImageReader(Protocol):
 _TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
-def open_image(path: Path | str) -> ImageReader:
+def open_image(path: Path | str, *, series: int | None = None) -> ImageReader:
     """Open an image file: whole slides by OpenSlide, TIFF and OME-TIFF, PNG, JPEG, WebP, BMP.
 
     Tiled TIFF that is no scanner's own format is read here and not by OpenSlide, which sees neither the
     levels nor the pixel size of an OME-TIFF.
 
     Args:
-        path: The file; of a slide with several files (MIRAX) the one that QuPath opens.
+        path: The file; of a slide with several files (MIRAX) the one that QuPath opens. The folder of a DICOM slide.
+        series: Number of the image inside the file, from 0, as QuPath counts them; None for the one that it proposes.
 
     Raises:
-        ImageError: no such file, not an image, truncated, or not 8-bit RGB. The message names the way out.
+        ImageError: no such file, not an image, truncated, not 8-bit RGB, or without such an image inside. The message
+            names the way out.
     """
     from conceptseg.imaging import openslide_reader, pillow_reader, tiff_reader
 
     path = Path(path)
     if path.is_dir():
-        raise ImageError(f"{path} is a folder: expected an image file. Name one image inside it.")
+        path = openslide_reader.dicom_slide(path)
     try:
         with path.open("rb") as file:
             start = file.read(4)
@@ -88,8 +110,11 @@ def open_image(path: Path | str) -> ImageReader:
         raise ImageError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
     if not start:
         raise ImageError(f"{path} is empty: expected an image. Copy the file again.")
-    if openslide_reader.is_slide(path):
+    is_slide = openslide_reader.is_slide(path)
+    if start in _TIFF_STARTS and not is_slide:
+        return tiff_reader.open_tiff(path, series=series)
+    if series:
+        raise ImageError(f"{path.name} holds one image, number 0, that can be read here: there is no image {series}.")
+    if is_slide:
         return openslide_reader.open_slide(path)
-    if start in _TIFF_STARTS:
-        return tiff_reader.open_tiff(path)
     return pillow_reader.open_picture(path)

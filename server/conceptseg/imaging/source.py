@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from conceptseg.domain.errors import InvalidRequestError, MissingPixelSizeError
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.imaging.levels import Rgb
+from conceptseg.imaging.planes import plane_taken
 from conceptseg.imaging.reader import ImageReader
 
 _log = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ class RegionSource:
     """A region of an image on its analysis grid.
 
     Attributes:
-        reader: The image; it belongs to the caller, who closes it.
+        reader: The image at the region's plane; it belongs to the caller, who closes it.
         grid: The output pixels.
     """
 
@@ -118,16 +119,15 @@ def open_region(
 
     Args:
         reader: The image.
-        region: In full-resolution px; None for the whole image.
+        region: In full-resolution px; None for the whole image at the plane that ``reader`` reads, which is said.
         pixel_size_um: µm per output px that the encoder expects.
         image_pixel_size_um: µm per full-resolution px. It wins over the file's calibration, however much the
             two differ: who gives it knows that the file is wrong.
 
     Raises:
         MissingPixelSizeError: neither the file nor the caller gives a pixel size.
-        RegionError: the region is not inside the image.
-        InvalidRequestError: a pixel size that is not positive, an image more than 4 times too coarse, or a
-            z-slice or time point other than the first.
+        RegionError: the region is not inside the image, or on a plane that it does not have.
+        InvalidRequestError: a pixel size that is not positive, or an image more than 4 times too coarse.
     """
     full_pixel_size_um = image_pixel_size_um if image_pixel_size_um is not None else reader.pixel_size_um
     if full_pixel_size_um is None:
@@ -137,15 +137,12 @@ def open_region(
         )
     downsample = choose_downsample(reader.name, pixel_size_um=pixel_size_um, full_pixel_size_um=full_pixel_size_um)
     if region is None:
-        region = Region(x=0, y=0, width=reader.width, height=reader.height)
+        region = Region(x=0, y=0, width=reader.width, height=reader.height, z=reader.z, t=reader.t)
+        if taken := plane_taken(reader):
+            _log.warning("%s", taken)
     region.require_inside(reader.width, reader.height, of=reader.name)
-    if region.z or region.t:
-        raise InvalidRequestError(
-            f"{reader.name}: only the first z-slice and time point can be read from a file, "
-            f"got z={region.z}, t={region.t}. Run it from QuPath, which sends the pixels of any plane."
-        )
     grid = PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full_pixel_size_um)
-    return RegionSource(reader=reader, grid=grid)
+    return RegionSource(reader=reader.at(z=region.z, t=region.t), grid=grid)
 
 
 def thumbnail(source: RegionSource, *, max_px: int) -> Rgb:

@@ -5,30 +5,23 @@ Only the tiles or strips that a box touches are read and decoded.
 
 from __future__ import annotations
 
-import mmap
-import os
-import re
-import threading
-from collections import OrderedDict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import tifffile
-from numpy.typing import NDArray
 
 from conceptseg.domain.errors import ImageError
-from conceptseg.imaging.calibration import pixel_side_um
+from conceptseg.imaging.calibration import UM_PER_UNIT, pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
-
-_CACHE_BYTES = 64 << 20
-"""Decoded segments kept for the next block, whose halo overlaps this one's."""
-
-_MOST_PAGES = 64
-"""Pages searched for levels; a pyramid has at most a dozen, a long stack has none."""
+from conceptseg.imaging.planes import require_plane, shown_slice
+from conceptseg.imaging.tiff_pages import Page, PagePixels, RgbBoxes, SegmentCache, ThreePages
+from conceptseg.imaging.tiff_series import TiffImage, choose, images_of, listed, proposed
 
 _COARSEST_UM = 10.0
 """Resolution tags that give larger pixels are a printer's, not a microscope's: 72 dpi is 353 µm."""
@@ -38,29 +31,29 @@ _STORED_AS_IT_IS = frozenset(
 )
 """Codecs of pictures, such as JPEG, decode YCbCr to RGB; these do not."""
 
-_UM_PER_UNIT = {
-    "m": 1e6,
-    "cm": 1e4,
-    "mm": 1e3,
-    "nm": 1e-3,
-    "pm": 1e-6,
-    "Å": 1e-4,
-    "in": 25400.0,
-} | dict.fromkeys(("µm", "μm", "um", "micron", "microns", "\\u00B5m", "micrometer"), 1.0)
+_GREY = tifffile.PHOTOMETRIC.MINISBLACK
+
+_log = logging.getLogger(__name__)
+# tifffile logs what it makes of a broken file; what matters of it is in the errors raised here.
+logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
-def open_tiff(path: Path) -> TiffReader:
+def open_tiff(path: Path, *, series: int | None = None) -> TiffReader:
     """Open a TIFF file.
 
+    Args:
+        path: The file.
+        series: Number of the image inside the file; None for the one that QuPath proposes.
+
     Raises:
-        ImageError: damaged, truncated, or not 8-bit RGB.
+        ImageError: damaged, truncated, not 8-bit RGB, or without such an image.
     """
     try:
         file = tifffile.TiffFile(path)
     except Exception as error:
         raise ImageError(_damaged(path.name, error)) from error
     try:
-        return TiffReader(file, name=path.name)
+        return TiffReader(file, name=path.name, series=series)
     except ImageError:
         file.close()
         raise
@@ -69,61 +62,116 @@ def open_tiff(path: Path) -> TiffReader:
         raise ImageError(_damaged(path.name, error)) from error
 
 
+@dataclass(frozen=True, slots=True)
+class _Plane:
+    """The levels of one plane and where their pixels are."""
+
+    levels: tuple[Level, ...]
+    pixels: tuple[RgbBoxes, ...]
+
+
 class TiffReader:
-    """The first plane of the first image of a TIFF file.
+    """One plane of one image of a TIFF file.
 
     Attributes:
         name: File name.
         width: Full-resolution px per row.
         height: Full-resolution px per column.
         pixel_size_um: µm per full-resolution px, mean of x and y; None when the file does not say.
+        z: The z-slice that is read, from 0.
+        t: The time point that is read, from 0.
+        z_slices: Number of z-slices.
+        time_points: Number of time points.
     """
 
-    def __init__(self, file: tifffile.TiffFile, *, name: str) -> None:
+    def __init__(self, file: tifffile.TiffFile, *, name: str, series: int | None = None) -> None:
         """Take over ``file``, which `close` closes.
 
         Raises:
-            ImageError: truncated, or not 8-bit RGB.
+            ImageError: truncated, not 8-bit RGB, or without such an image.
         """
         self.name = name
         self._file = file
-        self._cache = _SegmentCache()
-        base = _full_page(file.series[0].pages[0])
-        self.width, self.height = base.imagewidth, base.imagelength
-        pages = [base, *_reduced_pages(file, base)]
-        size = file.filehandle.size
-        self._pages = []
-        for page in pages:
-            _require_complete(page, size, name)
-            self._pages.append(_PagePixels(page, self._cache))
-        _require_8_bit_rgb(self._pages[0], name)
-        self.pixel_size_um = _pixel_size_um(file, base, name)
-        self._levels = [
-            Level(
-                downsample_x=level_downsample(full=self.width, level=page.imagewidth),
-                downsample_y=level_downsample(full=self.height, level=page.imagelength),
-                right=page.imagewidth,
-                bottom=page.imagelength,
+        self._others: list[tifffile.FileHandle] = []
+        self._cache = SegmentCache()
+        images = images_of(file, name=name)
+        image = proposed(images) if series is None else choose(images, series, name=name)
+        if series is None and len(images) > 1 and (image.ome or image is not images[0]):
+            _log.warning(
+                "%s holds %d images: %s. Image %s is taken%s; --series takes another.",
+                name,
+                len(images),
+                listed(images),
+                image.number,
+                ", as QuPath proposes" if image.ome else "",
             )
-            for page in pages
-        ]
+        self._image, self._alone = image, len(images) == 1 or image.ome is None
+        self.width, self.height = image.page.imagewidth, image.page.imagelength
+        self.z_slices, self.time_points = image.z_slices, image.time_points
+        self.z, self.t = shown_slice(self.z_slices), 0
+        self._plane = self._open_plane(self.z, self.t)
+        self.pixel_size_um = _pixel_size_um(file, image, name)
+
+    def at(self, *, z: int, t: int) -> Self:
+        """The same image at another plane; see `conceptseg.imaging.reader.ImageReader.at`."""
+        require_plane(self, z=z, t=t)
+        if (z, t) == (self.z, self.t):
+            return self
+        other = copy(self)
+        other.z, other.t = z, t
+        other._plane = self._open_plane(z, t)
+        return other
+
+    def _open_plane(self, z: int, t: int) -> _Plane:
+        """Find the pages of a plane and check that the file has all of their pixels."""
+        candidates = list(self._image.reduced(z=z, t=t, alone=self._alone))
+        found = [self._image.pages(z=z, t=t), *_smaller(candidates, self._image.page)]
+        pixels: list[RgbBoxes] = []
+        levels: list[Level] = []
+        for pages in found:
+            for page in pages:
+                self._open_file(page)
+                _require_complete(page, self.name)
+            boxes = [PagePixels(page, self._cache) for page in pages]
+            if not levels:
+                rgb = _rgb_of(boxes, self._image, self.name)
+            pixels.append(rgb(boxes))
+            width, height = boxes[0].page.imagewidth, boxes[0].page.imagelength
+            levels.append(
+                Level(
+                    downsample_x=level_downsample(full=self.width, level=width),
+                    downsample_y=level_downsample(full=self.height, level=height),
+                    right=width,
+                    bottom=height,
+                )
+            )
+        return _Plane(tuple(levels), tuple(pixels))
+
+    def _open_file(self, page: Page) -> None:
+        """Open the other file that a plane of a stack of files lies in."""
+        file = page.parent.filehandle
+        if file.closed:
+            file.open()
+            self._others.append(file)
 
     def read(self, *, x: float, y: float, width: int, height: int, scale_x: float, scale_y: float) -> Rgb:
         """Read uint8 (height, width, 3); see `conceptseg.imaging.reader.ImageReader.read`."""
         return read_levels(
-            self._levels, self._box, x=x, y=y, width=width, height=height, scale_x=scale_x, scale_y=scale_y
+            self._plane.levels, self._box, x=x, y=y, width=width, height=height, scale_x=scale_x, scale_y=scale_y
         )
 
     def _box(self, level: int, x0: int, y0: int, x1: int, y1: int) -> Rgb:
         try:
-            return self._pages[level].rgb(x0, y0, x1, y1)
+            return self._plane.pixels[level].rgb(x0, y0, x1, y1)
         except Exception as error:
             raise ImageError(_damaged(self.name, error)) from error
 
     def close(self) -> None:
         """Release the file."""
         self._cache.close()
-        self._pages.clear()
+        self._plane = _Plane((), ())
+        for file in self._others:
+            file.close()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -135,147 +183,24 @@ class TiffReader:
         self.close()
 
 
-class _SegmentCache:
-    """The threads that decode, and the segments decoded last; shared by the levels of a file."""
-
-    def __init__(self) -> None:
-        self.pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="tiff")
-        self.file_lock = threading.Lock()
-        self._lock = threading.Lock()
-        self._segments: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: tuple[int, int]) -> NDArray[np.uint8] | None:
-        with self._lock:
-            segment = self._segments.get(key)
-            if segment is not None:
-                self._segments.move_to_end(key)
-            return segment
-
-    def put(self, key: tuple[int, int], segment: NDArray[np.uint8]) -> None:
-        with self._lock:
-            if key not in self._segments:
-                self._bytes += segment.nbytes
-            self._segments[key] = segment
-            # The newest stays whatever its size: a file may be one single huge strip.
-            while self._bytes > _CACHE_BYTES and len(self._segments) > 1:
-                self._bytes -= self._segments.popitem(last=False)[1].nbytes
-
-    def close(self) -> None:
-        self.pool.shutdown()
-        self._segments.clear()
-
-
-class _PagePixels:
-    """Boxes of one page."""
-
-    def __init__(self, page: tifffile.TiffPage, cache: _SegmentCache) -> None:
-        self.page = page
-        self._cache = cache
-        self._decode = page.decode
-        self._tables = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
-        self._width = page.tilewidth if page.is_tiled else page.imagewidth
-        self._height = page.tilelength if page.is_tiled else min(page.rowsperstrip, page.imagelength)
-        self._across = -(-page.imagewidth // self._width)
-        self._down = -(-page.imagelength // self._height)
-        self._planes = page.samplesperpixel if page.planarconfig == 2 else 1
-        self._samples = page.samplesperpixel
-        self._mapped = self._map()
-
-    def _map(self) -> NDArray[np.uint8] | None:
-        """The pixels as the operating system pages them in, where the file holds them as they are."""
-        page = self.page
-        plain = page.is_memmappable and page.is_contiguous and not page.is_tiled
-        if not plain or self._planes > 1 or page.dtype != np.uint8:
-            return None
-        shape = (page.imagelength, page.imagewidth, self._samples)
-        file = page.parent.filehandle
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        count = shape[0] * shape[1] * shape[2]
-        return np.frombuffer(mapped, np.uint8, count=count, offset=page.dataoffsets[0]).reshape(shape)
-
-    def rgb(self, x0: int, y0: int, x1: int, y1: int) -> Rgb:
-        box = self.box(x0, y0, x1, y1)
-        return box if self._samples == 3 else _over_white(box, self.page)
-
-    def box(self, x0: int, y0: int, x1: int, y1: int) -> NDArray[np.uint8]:
-        """Box (y1 - y0, x1 - x0, samples) in the page's own type."""
-        if self._mapped is not None:
-            return self._mapped[y0:y1, x0:x1]
-        out = np.empty((y1 - y0, x1 - x0, self._samples), self.page.dtype)
-        tiles = [
-            (plane, row, column)
-            for plane in range(self._planes)
-            for row in range(y0 // self._height, -(-y1 // self._height))
-            for column in range(x0 // self._width, -(-x1 // self._width))
-        ]
-
-        def place(some: Iterable[tuple[int, int, int]]) -> None:
-            for plane, row, column in some:
-                segment = self._segment((plane * self._down + row) * self._across + column)
-                top, left = row * self._height, column * self._width
-                ya, yb = max(y0, top), min(y1, top + self._height)
-                xa, xb = max(x0, left), min(x1, left + self._width)
-                planes = slice(plane, plane + 1) if self._planes > 1 else slice(None)
-                part = segment[ya - top : yb - top, xa - left : xb - left]
-                out[ya - y0 : yb - y0, xa - x0 : xb - x0, planes] = part
-
-        if len(tiles) < 4:
-            place(tiles)
-        else:
-            # Runs of tiles, not single ones: strips can be one row high.
-            run = max(1, min(16, len(tiles) // 8))
-            list(self._cache.pool.map(place, (tiles[i : i + run] for i in range(0, len(tiles), run))))
-        return out
-
-    def _segment(self, index: int) -> NDArray[np.uint8]:
-        key = (self.page.offset, index)
-        segment = self._cache.get(key)
-        if segment is None:
-            segment = self._decoded(index)
-            self._cache.put(key, segment)
-        return segment
-
-    def _decoded(self, index: int) -> NDArray[np.uint8]:
-        offset, count = self.page.dataoffsets[index], self.page.databytecounts[index]
-        samples = 1 if self._planes > 1 else self._samples
-        if count == 0:
-            # A tile that the scanner left out because there is only glass.
-            return np.full((self._height, self._width, samples), 255, self.page.dtype)
-        with self._cache.file_lock:
-            self.page.parent.filehandle.seek(offset)
-            data = self.page.parent.filehandle.read(count)
-        segment: Any = self._decode(data, index, **self._tables)[0]
-        decoded: NDArray[np.uint8] = segment[0]
-        return decoded
-
-
-def _full_page(page: Any) -> tifffile.TiffPage:
-    """Series may hold light-weight frames; their pages know everything."""
-    return page.aspage() if isinstance(page, tifffile.TiffFrame) else page
-
-
-def _reduced_pages(file: tifffile.TiffFile, base: tifffile.TiffPage) -> list[tifffile.TiffPage]:
-    """Smaller copies of the same picture, largest first, wherever the file keeps them."""
-    series = file.series[0]
-    # In a file of no known software tifffile takes any later page of half the size for a level, unflagged.
-    known = series.kind not in ("generic", "uniform")
-    candidates = [_full_page(level.pages[0]) for level in series.levels[1:]] if known else []
-    candidates += [_full_page(page) for page in list(base.pages or [])[:_MOST_PAGES]]
-    main = (_full_page(file.pages[i]) for i in range(1, min(len(file.pages), _MOST_PAGES)))
-    candidates += [page for page in main if page.is_reduced]
-    levels: dict[tuple[int, int], tifffile.TiffPage] = {}
-    for page in candidates:
+def _smaller(candidates: Iterable[tuple[Page, ...]], base: tifffile.TiffPage) -> list[tuple[Page, ...]]:
+    """Those of ``candidates`` that are smaller copies of the same picture, largest first."""
+    levels: dict[tuple[int, int], tuple[Page, ...]] = {}
+    for pages in candidates:
+        page = pages[0].keyframe
+        if page is None or not page.imagewidth or not page.imagelength:
+            continue
         width, height = page.imagewidth, page.imagelength
         ratio = 0.5 * (base.imagewidth / width + base.imagelength / height)
         same_shape = abs(base.imagewidth / ratio - width) <= 1.5 and abs(base.imagelength / ratio - height) <= 1.5
         same_kind = page.dtype == base.dtype and page.samplesperpixel == base.samplesperpixel
         if same_shape and same_kind and width < base.imagewidth and height < base.imagelength:
-            levels.setdefault((width, height), page)
+            levels.setdefault((width, height), pages)
     return [levels[size] for size in sorted(levels, reverse=True)]
 
 
-def _require_complete(page: tifffile.TiffPage, size: int, name: str) -> None:
+def _require_complete(page: Page, name: str) -> None:
+    size = page.parent.filehandle.size
     ends = (offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False))
     end = max(ends, default=0)
     if not page.dataoffsets or end > size:
@@ -284,33 +209,60 @@ def _require_complete(page: tifffile.TiffPage, size: int, name: str) -> None:
         )
 
 
-def _require_8_bit_rgb(pixels: _PagePixels, name: str) -> None:
-    page = pixels.page
-    if page.dtype != np.uint8:
-        raise ImageError(
-            f"{name} has {page.dtype} pixels{_range(pixels)}: expected 8-bit RGB. Convert it to 8 bit, for "
-            "example with QuPath: File > Export images > OME TIFF."
-        )
+def _rgb_of(boxes: Sequence[PagePixels], image: TiffImage, name: str) -> Callable[[Sequence[PagePixels]], RgbBoxes]:
+    """How the pages of a plane become RGB.
+
+    Raises:
+        ImageError: they are no RGB of 8 bits.
+    """
+    page = boxes[0].page
     photometric = tifffile.PHOTOMETRIC(page.photometric)
-    colours = photometric == tifffile.PHOTOMETRIC.RGB or (
+    channels = image.channels * page.samplesperpixel
+    coloured = photometric == tifffile.PHOTOMETRIC.RGB or (
         photometric == tifffile.PHOTOMETRIC.YCBCR and page.compression not in _STORED_AS_IT_IS
     )
-    if colours and page.samplesperpixel in (3, 4):
-        return
-    channels = page.samplesperpixel * (len(pixels.page.parent.series[0].pages) if page.samplesperpixel == 1 else 1)
-    if photometric not in (tifffile.PHOTOMETRIC.MINISBLACK, tifffile.PHOTOMETRIC.MINISWHITE):
-        got = f"{photometric.name} colours with {page.samplesperpixel} channels"
-    elif channels > 1:
-        got = f"{channels} separate channels or planes, as of fluorescence"
-    else:
-        got = "one grayscale channel"
-    raise ImageError(
-        f"{name} has {got}: expected the RGB colours of an H&E stain. Export it as RGB "
-        "(bfconvert and raw2ometiff: --rgb)."
+    # OME calls three samples of one channel RGB, whatever TIFF's own tag says.
+    coloured |= image.ome is not None and image.ome.samples == (3,) and photometric == _GREY
+    order = image.red_green_blue if photometric == _GREY and channels == 3 else None
+    is_rgb = image.channels == 1 and (
+        (coloured and page.samplesperpixel in (3, 4))
+        or (photometric == tifffile.PHOTOMETRIC.PALETTE and page.samplesperpixel == 1 and page.colormap is not None)
     )
+    if not is_rgb and order is None:
+        raise ImageError(_no_rgb(image, photometric, channels, page.dtype == np.uint8, name))
+    if page.dtype != np.uint8:
+        raise ImageError(
+            f"{name} has {page.dtype} pixels{_range(boxes[0])}: expected 8-bit RGB. Convert it to 8 bit. QuPath does "
+            "that with File > Export images > Rendered RGB, at the brightness that it shows."
+        )
+    if order is None:
+        return lambda pages: pages[0]
+    if image.channels == 1:
+        return lambda pages: ThreePages(pages[0], pages[0], pages[0], samples=order)
+    return lambda pages: ThreePages(*(pages[place] for place in order), samples=(0, 0, 0))
 
 
-def _range(pixels: _PagePixels) -> str:
+def _no_rgb(image: TiffImage, photometric: tifffile.PHOTOMETRIC, channels: int, eight_bit: bool, name: str) -> str:
+    """Why an image is no RGB, and what its owner can do."""
+    expected = "expected the RGB colours of an H&E stain."
+    if photometric not in (_GREY, tifffile.PHOTOMETRIC.MINISWHITE):
+        several = f"{image.channels} × " if image.channels > 1 else ""
+        got = f"{photometric.name} colours with {several}{image.page.samplesperpixel} channels"
+        return f"{name} has {got}: {expected} Save it as RGB with 8 bits per channel."
+    if channels == 1:
+        return f"{name} has one grayscale channel: {expected} Use the RGB original."
+    named = [channel for channel in image.channel_names if channel]
+    names = f" ({', '.join(named[:8])}{', …' if len(named) > 8 else ''})" if named else ""
+    got = f"{name} has {channels} separate channels{names}, as of fluorescence: {expected}"
+    if channels == 3 and eight_bit and not named:
+        return (
+            f"{got} If these are the red, green and blue of a stain, call the channels Red, Green and Blue in its OME "
+            "description, or save it as RGB, in ImageJ with Image > Color > Stack to RGB."
+        )
+    return f"{got} ConceptSeg knows no fluorescence: use a brightfield scan of the slide."
+
+
+def _range(pixels: PagePixels) -> str:
     page = pixels.page
     try:
         x, y = page.imagewidth // 2, page.imagelength // 2
@@ -320,50 +272,26 @@ def _range(pixels: _PagePixels) -> str:
     return f" (values {box.min()} to {box.max()} in the middle)"
 
 
-def _over_white(box: NDArray[np.uint8], page: tifffile.TiffPage) -> Rgb:
-    """Drop the fourth channel; where it is an opacity, show the picture on white glass."""
-    kind = page.extrasamples[0] if page.extrasamples else 0
-    rgb = np.ascontiguousarray(box[:, :, :3])
-    opacity = box[:, :, 3:].astype(np.float32) / 255
-    if kind == tifffile.EXTRASAMPLE.UNSPECIFIED or opacity.min() == 1:
-        return rgb
-    colour = rgb if kind == tifffile.EXTRASAMPLE.ASSOCALPHA else rgb * opacity
-    return np.minimum(colour + 255 * (1 - opacity) + 0.5, 255).astype(np.uint8)
-
-
-def _pixel_size_um(file: tifffile.TiffFile, page: tifffile.TiffPage, name: str) -> float | None:
+def _pixel_size_um(file: tifffile.TiffFile, image: TiffImage, name: str) -> float | None:
     """µm per px from the OME description, else ImageJ's, else the resolution tags where they can be true."""
-    if file.is_ome and (size := _ome_pixel_size_um(file.ome_metadata or "", name)) is not None:
-        return size
-    per_unit = [page.tags.valueof(tag) for tag in ("XResolution", "YResolution")]
+    if image.ome is not None and image.ome.sides_um is not None:
+        return pixel_side_um(*image.ome.sides_um, name=name)
+    per_unit = [image.page.tags.valueof(tag) for tag in ("XResolution", "YResolution")]
     if not all(isinstance(value, tuple) and value[0] > 0 and value[1] > 0 for value in per_unit):
         return None
     unit = str((file.imagej_metadata or {}).get("unit", "")) if file.is_imagej else ""
-    um_per_unit = _UM_PER_UNIT.get(unit) or {2: 25400.0, 3: 10000.0}.get(int(page.tags.valueof(296) or 2))
+    um_per_unit = UM_PER_UNIT.get(unit) or {2: 25400.0, 3: 10000.0}.get(int(image.page.tags.valueof(296) or 2))
     if um_per_unit is None:
         return None
     x_um, y_um = (um_per_unit * value[1] / value[0] for value in per_unit)
     return pixel_side_um(x_um, y_um, name=name) if (x_um + y_um) / 2 < _COARSEST_UM else None
 
 
-def _ome_pixel_size_um(description: str, name: str) -> float | None:
-    # The first <Pixels> alone is wanted; a pattern does that without an XML parser's ways to be attacked.
-    pixels = re.search(r"<(?:\w+:)?Pixels\b[^>]*>", description)
-    if pixels is None:
-        return None
-    attributes = dict(re.findall(r'(\w+)\s*=\s*"([^"]*)"', pixels[0]))
-    sizes = []
-    for axis in ("X", "Y"):
-        unit = _UM_PER_UNIT.get(attributes.get(f"PhysicalSize{axis}Unit", "µm"))
-        try:
-            sizes.append(float(attributes[f"PhysicalSize{axis}"]) * (unit or 0))
-        except (KeyError, ValueError):
-            return None
-    return pixel_side_um(*sizes, name=name) if min(sizes) > 0 else None
-
-
 def _damaged(name: str, error: Exception) -> str:
+    # What libraries say about broken offsets, such as "list index out of range", tells a person nothing.
+    told = isinstance(error, tifffile.TiffFileError | OSError | ImageError)
+    reason = f" ({error})" if told and str(error) else ""
     return (
-        f"{name} is damaged, truncated or compressed in an unknown way ({error}). "
+        f"{name} is damaged, truncated or compressed in an unknown way{reason}. "
         "Copy the file again, or export it as OME-TIFF from QuPath."
     )

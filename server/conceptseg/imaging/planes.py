@@ -1,0 +1,76 @@
+"""The z-slices and time points of an image, and which of them is read when nobody chose."""
+
+from __future__ import annotations
+
+from typing import Protocol, Self
+
+from conceptseg.domain.errors import RegionError
+
+
+class HasPlanes(Protocol):
+    """The part of `conceptseg.imaging.reader.ImageReader` that tells its planes."""
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def z(self) -> int: ...  # noqa: D102
+
+    @property
+    def t(self) -> int: ...  # noqa: D102
+
+    @property
+    def z_slices(self) -> int: ...  # noqa: D102
+
+    @property
+    def time_points(self) -> int: ...  # noqa: D102
+
+
+class OnePlane:
+    """What a reader of a flat image says about planes."""
+
+    name: str
+    z = 0
+    t = 0
+    z_slices = 1
+    time_points = 1
+
+    def at(self, *, z: int, t: int) -> Self:
+        """This very reader; see `conceptseg.imaging.reader.ImageReader.at`."""
+        require_plane(self, z=z, t=t)
+        return self
+
+
+def shown_slice(z_slices: int) -> int:
+    """The z-slice that a viewer of QuPath shows first; of the time points it shows the first."""
+    return z_slices // 2
+
+
+def require_plane(image: HasPlanes, *, z: int, t: int) -> None:
+    """Raise RegionError unless ``image`` has z-slice ``z`` and time point ``t``, both counted from 0."""
+    if not (0 <= z < image.z_slices and 0 <= t < image.time_points):
+        raise RegionError(
+            f"{image.name} has no plane z={z}, t={t}: it has {_counted(image)}. Choose 0 <= z < {image.z_slices} and "
+            f"0 <= t < {image.time_points}."
+        )
+
+
+def plane_taken(image: HasPlanes) -> str | None:
+    """A sentence that says which plane ``image`` reads; None if it has only one."""
+    if image.z_slices == image.time_points == 1:
+        return None
+    taken = [f"z-slice {image.z}"] if image.z_slices > 1 else []
+    taken += [f"time point {image.t}"] if image.time_points > 1 else []
+    as_shown = (image.z, image.t) == (shown_slice(image.z_slices), 0)
+    return (
+        f"{image.name} has {_counted(image)}; {' and '.join(taken)} is taken (counted from 0)"
+        f"{', which QuPath shows first' if as_shown else ''}."
+    )
+
+
+def _counted(image: HasPlanes) -> str:
+    counts = (
+        (image.z_slices, "z-slice"),
+        (image.time_points, "time point"),
+    )
+    return " and ".join(f"{n} {noun}{'s' * (n != 1)}" for n, noun in counts)
