@@ -62,6 +62,8 @@ def test_a_request_of_the_page_is_answered(server):
         ({"Content_Length": str(MAX_BODY_BYTES + 1)}, 413),
         ({"Content_Length": "many"}, 411),
         ({"body": "{"}, 400),
+        ({"body": '{"a": ' + "[" * 900 + "]" * 900 + "}"}, 400),
+        ({"body": '{"a": "\\ud800"}'}, 400),
         ({"path": "/wrong/labels"}, 404),
         ({"path": "/labels"}, 404),
         ({"path": "/secret"}, 404),
@@ -69,6 +71,18 @@ def test_a_request_of_the_page_is_answered(server):
 )
 def test_everything_else_is_refused(server, headers, status):
     assert ask(server, **headers)[0] == status
+
+
+def test_what_keeps_the_page_from_being_made_is_told_in_its_place():
+    server = ReviewServer(page=fail, actions={})
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        status, text = ask(server, "GET", f"/{server.token}/")
+    finally:
+        server.close()
+        thread.join()
+    assert (status, text) == (409, "QuPath has it open.\nThen reload this page.")
 
 
 def test_what_an_action_refuses_reaches_the_page(server):

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from conceptseg.domain.errors import ConceptSegError
+from conceptseg.domain.json_file import parse_json
 
 MAX_BODY_BYTES = 4 << 20
 """256 concepts with names of 200 characters are a hundredth of it."""
@@ -163,9 +164,9 @@ class _Handler(BaseHTTPRequestHandler):
         if int(length) > MAX_BODY_BYTES:
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Expected at most {MAX_BODY_BYTES} bytes.")
         try:
-            return json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError) as error:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, f"Expected JSON ({error}).") from error
+            return parse_json(self.rfile.read(int(length)), name="What the page sent")
+        except ConceptSegError as error:
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from error
 
     def _refuse(self, refused: _RefusedError, **facts: Any) -> None:
         self.close_connection = True  # a body may be unread
