@@ -83,6 +83,55 @@ def test_corrections_made_in_qupath_are_in_its_exports(results, capsys):
     assert concept["corrections"] == {"gained": 1, "lost": 0, "accepted": 1, "rejected": 0}
 
 
+def test_an_image_that_the_polygons_do_not_lie_in_is_not_shown_under_them(results, capsys):
+    image = results.with_name("small.png")
+    Image.new("RGB", (90, 80)).save(image)
+    page = results.with_name("page.html")
+    code, _, err = run("report", results, "--image", image, "-o", page, capsys=capsys)
+    assert code == 0
+    assert "not the image of these results" in err
+    assert "x 0 to 100, y 0 to 80 px, and small.png has 90 × 80 px. Name the right one with --image." in err
+    (slide,) = page_data(page)["slides"]
+    assert slide["picture"] is None
+    assert "not the image" in slide["note"]
+
+
+def test_the_summary_beside_the_results_tells_another_image(results, capsys):
+    results.with_suffix(".json").write_text(json.dumps({"image": "slide.png", "concepts": []}))
+    _, _, err = run("report", results, "-o", results.with_name("page.html"), capsys=capsys)
+    assert "says that slide.png was segmented, and tissue.png is shown" in err
+
+
+def test_a_file_without_results_is_said(results, capsys):
+    results.write_text(json.dumps({"type": "FeatureCollection", "features": [{"type": "Feature", "geometry": None}]}))
+    page = results.with_name("page.html")
+    code, _, err = run("report", results, "-o", page, capsys=capsys)
+    assert code == 0
+    assert f"{results} holds no results of ConceptSeg" in err
+    assert page_data(page)["concepts"] == []
+
+
+def test_results_that_enclose_no_area_are_left_out_and_named(results, capsys):
+    document = json.loads(results.read_text())
+    document["features"][0]["geometry"] = {"type": "LineString", "coordinates": [[1, 1], [5, 5]]}
+    results.write_text(json.dumps(document))
+    page = results.with_name("page.html")
+    code, _, err = run("report", results, "-o", page, capsys=capsys)
+    assert code == 0
+    assert "Left out: feature 1: LineString." in err
+    assert len(page_data(page)["concepts"]) == 1
+
+
+@pytest.mark.shared
+def test_results_of_another_image_in_the_shared_cases(shared_data, tmp_path, capsys):
+    cases = shared_data.parent / "cases"
+    image = cases / "series" / "macro_first.ome.tif"
+    arguments = [cases / "report" / "region.geojson", "--image", image, "-o", tmp_path / "page.html"]
+    code, _, err = run("report", *arguments, capsys=capsys)
+    assert code == 0
+    assert "not the image of these results" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

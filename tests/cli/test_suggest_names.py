@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from shapely import box, to_geojson
+from shapely import Point, box, to_geojson
 from tests.qupath.project import fake
 
 from conceptseg.cli.main import main
+from conceptseg.cli.named_areas import find_named_areas
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.writer_process import ProjectProcess
 
@@ -87,6 +88,18 @@ def test_annotations_beside_an_image_name_its_concepts(suggest, annotated):
         assert 0.5 <= one["confidence"] <= 1
         assert sum(each["share"] for each in one["evidence"]) == pytest.approx(1)
     assert max(each["of_areas"] for one in seen for each in one["evidence"] if each["class_name"] == "Stroma") == 2
+
+
+def test_points_beside_areas_are_left_out_and_named(annotated, capsys):
+    file = annotated.with_suffix(".geojson")
+    document = json.loads(file.read_text())
+    document["features"] += [feature(Point(9, 9), "Tumor"), {**feature(box(0, 0, 1, 1), "Stroma"), "geometry": None}]
+    file.write_text(json.dumps(document))
+    (image,) = find_named_areas([annotated])
+    assert sorted(drawn.class_name for drawn in image.drawn) == ["Stroma", "Stroma", "Tumor"]
+    said = capsys.readouterr().err
+    assert said.endswith("Left out: feature 7 (Tumor): Point, feature 8 (Stroma): no geometry.\n")
+    assert said.count("\n") == 1
 
 
 def test_the_table_tells_concept_class_confidence_and_numbers(annotated, capsys):

@@ -182,10 +182,10 @@ class TestWriting:
 
 
 class TestReadingAnArea:
-    def read(self, tmp_path, document):
+    def read(self, tmp_path, document, warn=pytest.fail):
         path = tmp_path / "roi.geojson"
         path.write_text(document if isinstance(document, str) else json.dumps(document), encoding="utf-8")
-        return read_geojson_roi(path)
+        return read_geojson_roi(path, warn=warn)
 
     @staticmethod
     def feature(polygon, **properties):
@@ -208,7 +208,7 @@ class TestReadingAnArea:
     def test_what_we_write_is_read(self, make_result, tmp_path):
         path = tmp_path / "a.geojson.gz"
         write_geojson(path, make_result())
-        assert read_geojson_roi(path).equals(box(0, 0, 100, 80))
+        assert read_geojson_roi(path, warn=pytest.fail).equals(box(0, 0, 100, 80))
 
     def test_several_polygons_become_their_union(self, tmp_path):
         apart = [
@@ -231,14 +231,59 @@ class TestReadingAnArea:
             self.read(tmp_path, document)
 
     @pytest.mark.parametrize(
-        "geometry",
-        [shapely.Point(1, 1), shapely.MultiPoint([(1, 1)]), shapely.LineString([(0, 0), (1, 1)])],
-        ids=lambda g: g.geom_type,
+        ("geometry", "kind"),
+        [
+            (shapely.Point(1, 1), "Point"),
+            (shapely.MultiPoint([(1, 1)]), "MultiPoint"),
+            (shapely.LineString([(0, 0), (1, 1)]), "LineString"),
+            (shapely.MultiLineString([[(0, 0), (1, 1)]]), "MultiLineString"),
+            (None, "no geometry"),
+            ({"type": "Polygon", "coordinates": []}, "empty Polygon"),
+            ({"type": "MultiPolygon", "coordinates": [[]]}, "empty MultiPolygon"),
+            ({"type": "GeometryCollection", "geometries": [{"type": "Point", "coordinates": [1, 1]}]}, "Point"),
+        ],
+        ids=lambda value: value if isinstance(value, str) else "",
     )
-    def test_points_and_lines_are_refused_by_number_and_name(self, tmp_path, geometry):
-        document = [self.feature(DONUT), self.feature(geometry, name="Landmark")]
-        with pytest.raises(InvalidRequestError, match=rf"feature 2 \(Landmark\) is a {geometry.geom_type}"):
-            self.read(tmp_path, document)
+    def test_what_encloses_no_area_is_named_and_the_areas_are_used(self, tmp_path, geometry, kind):
+        geometry = shapely.geometry.mapping(geometry) if isinstance(geometry, shapely.Geometry) else geometry
+        without = {"type": "Feature", "geometry": geometry, "properties": {"name": "Landmark"}}
+        told = []
+        assert self.read(tmp_path, [without, self.feature(DONUT), without], told.append).equals(DONUT)
+        assert len(told) == 1
+        assert told[0].endswith(f"Left out: feature 1 (Landmark): {kind}, feature 3 (Landmark): {kind}.")
+        with pytest.raises(InvalidRequestError, match=rf"contains no polygon \(feature 1 \(Landmark\): {kind}\)"):
+            self.read(tmp_path, [without])
+
+    def test_areas_beside_points_in_one_object_are_used(self, tmp_path):
+        parts = [shapely.geometry.mapping(part) for part in (DONUT, shapely.Point(1, 1))]
+        told = []
+        area = self.read(tmp_path, {"type": "GeometryCollection", "geometries": parts}, told.append)
+        assert area.equals(DONUT)
+        assert len(told) == 1
+
+    @pytest.mark.parametrize(
+        ("name", "left_out"),
+        [
+            ("feature", None),
+            ("holes_touch_each", None),
+            ("list_mixed_points", "feature 2: Point, feature 3: LineString"),
+            ("fc_null", "feature 2: no geometry"),
+            ("empty_multipolygon", "feature 1: empty MultiPolygon"),
+        ],
+    )
+    def test_exports_that_users_sent_are_read(self, shared_data, name, left_out):
+        told = []
+        area = read_geojson_roi(shared_data.parent / "cases" / "roi" / f"{name}.geojson", warn=told.append)
+        assert area.bounds == (700, 600, 1300, 1100)
+        assert area.area == 600 * 500 - (2 * 100 * 100 if name == "holes_touch_each" else 0)
+        assert [line.partition("Left out: ")[2] for line in told] == ([f"{left_out}."] if left_out else [])
+
+    def test_many_objects_without_area_are_one_line(self, tmp_path):
+        told = []
+        self.read(tmp_path, [self.feature(DONUT), *[self.feature(shapely.Point(1, 1))] * 1000], told.append)
+        assert len(told) == 1
+        assert "and 990 more" in told[0]
+        assert len(told[0]) < 500
 
     def test_an_outline_that_crosses_itself_is_refused_with_the_place_and_a_remedy(self, tmp_path):
         bow_tie = Polygon([(0, 0), (2, 2), (2, 0), (0, 2)])
@@ -249,10 +294,8 @@ class TestReadingAnArea:
         "coordinates",
         [
             None,
-            [],
             7,
             "abc",
-            [[]],
             [[[0, 0], [1, 1]]],
             [[[0, 0], [1, "x"], [1, 1], [0, 0]]],
             [[1, 2, 3, 4]],
@@ -263,15 +306,15 @@ class TestReadingAnArea:
         with pytest.raises(InvalidRequestError, match="malformed coordinates"):
             self.read(tmp_path, {"type": "Polygon", "coordinates": coordinates})
 
-    @pytest.mark.parametrize("document", [{"type": "Feature", "geometry": None}, {"a": 1}, [{"type": 7}]])
+    @pytest.mark.parametrize("document", [{"a": 1}, [{"type": 7}]])
     def test_a_feature_without_geometry_is_refused(self, tmp_path, document):
         with pytest.raises(InvalidRequestError, match="feature 1 has no geometry"):
             self.read(tmp_path, document)
 
     def test_a_missing_or_damaged_file_is_refused(self, tmp_path):
         with pytest.raises(InvalidRequestError, match="Cannot read"):
-            read_geojson_roi(tmp_path / "missing.geojson")
+            read_geojson_roi(tmp_path / "missing.geojson", warn=pytest.fail)
         damaged = tmp_path / "damaged.geojson.gz"
         damaged.write_bytes(gzip.compress(b"{}")[:-6])
         with pytest.raises(InvalidRequestError, match="Cannot read"):
-            read_geojson_roi(damaged)
+            read_geojson_roi(damaged, warn=pytest.fail)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import click
 import shapely
 from shapely import MultiPolygon, Polygon
 
@@ -15,7 +16,7 @@ from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.openslide_reader import holds_dicom
 from conceptseg.imaging.reader import ImageReader, open_image
-from conceptseg.qupath.geojson import polygons_of, read_features
+from conceptseg.qupath.geojson import WithoutArea, read_features
 from conceptseg.qupath.project.contents import RUN, Area
 from conceptseg.qupath.project.entries import find_project
 from conceptseg.qupath.slide import open_slide
@@ -122,16 +123,18 @@ def _of_area(area: Area) -> Drawn | None:
 
 def _of_image(image: Path, geojson: Path) -> NamedImage:
     drawn = []
+    without_area = WithoutArea(geojson)
     for number, feature in enumerate(read_features(geojson), start=1):
         properties = feature.get("properties")
         properties = properties if isinstance(properties, dict) else {}
         class_name = _class_of(properties.get("classification"))
         if class_name is None or RUN in (properties.get("metadata") or {}):
             continue
-        outlines = list(polygons_of(feature.get("geometry"), f"{geojson}: feature {number} ({class_name})"))
-        named = _drawn(class_name, MultiPolygon(outlines))
+        outlines = without_area.polygons(feature.get("geometry"), number=number, name=class_name)
+        named = _drawn(class_name, MultiPolygon(outlines)) if outlines else None
         if named:
             drawn.append(named)
+    without_area.tell(lambda line: click.echo(line, err=True))
     return NamedImage(name=str(image), pixel_size_um=None, open=partial(open_image, image), drawn=tuple(drawn))
 
 

@@ -71,7 +71,7 @@ def report(
     with progress_bar() as progress:
         document = build(evidence, progress=progress)
     for warning in document.warnings:
-        click.echo(warning, err=True)
+        _warn(warning)
     if output is not None:
         write_page(output, document.content)
         _tell(output, evidence, document, seconds=time.perf_counter() - started, as_json=as_json)
@@ -91,10 +91,14 @@ def _evidence(
     if len(sources) == 1 and is_project(sources[0]):
         if images:
             raise InvalidRequestError("--image is for GeoJSON files; a project knows its images.")
-        return project_evidence(sources[0], patterns=patterns, warn=lambda text: click.echo(text, err=True))
+        return project_evidence(sources[0], patterns=patterns, warn=_warn)
     if any(is_project(source) for source in sources):
         raise InvalidRequestError("Expected one QuPath project alone, or GeoJSON files and images.")
-    return file_evidence(sources, images=images, pixel_size_um=pixel_size_um)
+    return file_evidence(sources, images=images, pixel_size_um=pixel_size_um, warn=_warn)
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _tell(output: Path, evidence: Evidence, document: Document, *, seconds: float, as_json: bool) -> None:

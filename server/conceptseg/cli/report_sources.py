@@ -7,16 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import shapely
 from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.dictionary import ConceptDictionary
-from conceptseg.domain.errors import ConceptSegError, DictionaryError, InvalidRequestError, ProjectError
+from conceptseg.domain.errors import ConceptSegError, DictionaryError, ImageError, InvalidRequestError, ProjectError
 from conceptseg.domain.json_file import read_json
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
-from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.qupath.project.classes import STANDARD_CLASSES, class_colours
 from conceptseg.qupath.project.contents import Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
@@ -44,6 +45,8 @@ _BESIDE = (
     ".jpeg",
     ".bmp",
 )
+_ROUNDING_PX = 2.0
+
 _SUMMARY = ("encoder", "dictionary", "method")
 
 
@@ -96,13 +99,16 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
     )
 
 
-def file_evidence(sources: Sequence[Path], *, images: Sequence[Path], pixel_size_um: float | None) -> Evidence:
+def file_evidence(
+    sources: Sequence[Path], *, images: Sequence[Path], pixel_size_um: float | None, warn: Callable[[str], None]
+) -> Evidence:
     """What GeoJSON files hold.
 
     Args:
         sources: GeoJSON files, or images with a GeoJSON file of the same name beside them.
         images: The images of the GeoJSON files, in their order; found beside them when empty.
         pixel_size_um: µm per full-resolution px of all images; None to believe the results, then the files.
+        warn: Told what is missing in a file, or does not fit.
 
     Raises:
         InvalidRequestError: there is no GeoJSON file beside an image, or no image for each file given with ``images``.
@@ -116,9 +122,14 @@ def file_evidence(sources: Sequence[Path], *, images: Sequence[Path], pixel_size
         pairs = [(geojson, image) for (geojson, _), image in zip(pairs, images, strict=True)]
     slides, colours = [], dict[str, Colour | None]()
     for geojson, image in pairs:
-        results = read_results(geojson)
+        results = read_results(geojson, warn=warn)
+        if not results:
+            warn(
+                f"{geojson} holds no results of ConceptSeg. Expected a file that `conceptseg segment` wrote, or "
+                "objects that QuPath exported with their metadata."
+            )
         colours |= {result.class_name: result.colour for result in results if result.colour}
-        slides.append(_slide_of_file(geojson, image, results, pixel_size_um))
+        slides.append(_slide_of_file(geojson, image, results, pixel_size_um, warn=warn))
     title = slides[0].name if len(slides) == 1 else f"{len(slides)} slides"
     known = dict.fromkeys(name for name in STANDARD_CLASSES if name not in colours)
     return _complete(Evidence(title=title, slides=tuple(slides), class_colours=colours | known))
@@ -174,6 +185,7 @@ def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
     try:
         with open_slide(entry) as reader:
             size = reader.pixel_size_um
+            _require_inside(pieces, reader, "Add the right one to the project, or segment this one.")
     except ConceptSegError as error:
         problem = str(error)
     return Slide(
@@ -188,13 +200,21 @@ def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
 
 
 def _slide_of_file(
-    geojson: Path, image: Path | None, results: Sequence[FileResult], pixel_size_um: float | None
+    geojson: Path,
+    image: Path | None,
+    results: Sequence[FileResult],
+    pixel_size_um: float | None,
+    *,
+    warn: Callable[[str], None],
 ) -> Slide:
     pieces = tuple(_piece(result, result.outline, result.measurements) for result in results)
     summary = _summary_beside(geojson)
-    if image is None and summary.get("image"):
-        named = geojson.parent / Path(str(summary["image"])).name
+    segmented = Path(str(summary.get("image", ""))).name
+    if image is None and segmented:
+        named = geojson.parent / segmented
         image = named if named.is_file() else None
+    elif image is not None and segmented and image.name != segmented:
+        warn(f"{geojson}: the summary beside it says that {segmented} was segmented, and {image.name} is shown.")
     problem, size = None, None
     if image is None:
         problem = f"Its image is not beside {geojson.name}. Name it with --image."
@@ -202,6 +222,7 @@ def _slide_of_file(
         try:
             with open_image(image) as reader:
                 size = reader.pixel_size_um
+                _require_inside(pieces, reader, "Name the right one with --image.")
         except ConceptSegError as error:
             problem = str(error)
     return Slide(
@@ -214,6 +235,18 @@ def _slide_of_file(
         | {key: str(summary[key]) for key in _SUMMARY if key in summary}
         | {"file": geojson.name},
     )
+
+
+def _require_inside(pieces: Sequence[Piece], reader: ImageReader, remedy: str) -> None:
+    """Raise ImageError if polygons lie outside an image: then it shows other tissue than they were found in."""
+    if not pieces:
+        return
+    left, top, right, bottom = shapely.total_bounds(np.array([piece.outline for piece in pieces], object))
+    if min(left, top) < -_ROUNDING_PX or right > reader.width + _ROUNDING_PX or bottom > reader.height + _ROUNDING_PX:
+        raise ImageError(
+            f"It is not the image of these results: they lie at x {left:g} to {right:g}, y {top:g} to {bottom:g} px, "
+            f"and {reader.name} has {reader.width} × {reader.height} px. {remedy}"
+        )
 
 
 def _runs(pieces: Sequence[Piece]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -105,7 +106,7 @@ def segment(
         min_hole_area_um2=min_hole_area_um2,
         tolerance_px=tolerance_px,
     )
-    clip = read_geojson_roi(roi) if roi else None
+    clip = read_geojson_roi(roi, warn=partial(_warn, quiet=quiet)) if roi else None
     concepts = None
     default_pixel_size_um(encoder)  # an unknown encoder is no missing dictionary
     if method != "learned":
@@ -144,6 +145,11 @@ def segment(
         click.echo(json.dumps({**summary_of(result), "files": [str(path) for path in written]}))
     elif not quiet:
         _report(result, written, seconds=seconds, settings=settings)
+
+
+def _warn(text: str, *, quiet: bool) -> None:
+    if not quiet:
+        click.echo(text, err=True)
 
 
 def _report(result: SegmentationResult, written: list[Path], *, seconds: float, settings: SegmentSettings) -> None:

@@ -14,7 +14,7 @@ import json
 import math
 import uuid
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -174,31 +174,38 @@ def _repaired(polygon: Polygon) -> str:
 _json = json.JSONEncoder(allow_nan=False, separators=(",", ":")).encode
 
 
-def read_geojson_roi(path: Path) -> Polygon | MultiPolygon:
+def read_geojson_roi(path: Path, *, warn: Callable[[str], None]) -> Polygon | MultiPolygon:
     """Read the area to analyse from a GeoJSON file, as QuPath exports it.
 
     Args:
         path: A geometry, a Feature, a FeatureCollection, or a list of these; ``.gz`` is decompressed.
+        warn: Told what is left out since it encloses no area.
 
     Returns:
         The union of all polygons, in full-resolution px.
 
     Raises:
-        InvalidRequestError: the file cannot be read, is not JSON, or has no polygon; a feature is a point or
-            a line, is malformed, or crosses itself.
+        InvalidRequestError: the file cannot be read, is not JSON, or has no polygon; a feature is malformed, or
+            crosses itself.
     """
     path = Path(path)
     polygons: list[Polygon] = []
+    without_area = WithoutArea(path)
     for number, feature in enumerate(read_features(path), start=1):
         properties = feature.get("properties")
         name = properties.get("name") if isinstance(properties, dict) else None
-        label = f"{path}: feature {number}" + (f" ({name})" if name else "")
-        geometry = feature["geometry"] if feature.get("type") == "Feature" and "geometry" in feature else feature
-        polygons.extend(polygons_of(geometry, label))
+        geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
+        polygons.extend(without_area.polygons(geometry, number=number, name=name))
     if not polygons:
-        raise InvalidRequestError(f"{path} contains no polygon. {_HOW_TO_EXPORT}")
+        found = f" ({without_area.found})" if without_area.found else ""
+        raise InvalidRequestError(f"{path} contains no polygon{found}. {_HOW_TO_EXPORT}")
+    without_area.tell(warn)
     return cast("Polygon | MultiPolygon", shapely.union_all(polygons))
 
+
+_WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
+_NAMED = 10
+"""So many features are named in a message."""
 
 _HOW_TO_EXPORT = "Draw an area in QuPath and export it with File ▸ Export objects as GeoJSON."
 
@@ -234,27 +241,69 @@ def _features(document: object) -> Iterator[dict[str, Any]]:
                 yield item
 
 
-def polygons_of(geometry: object, label: str) -> Iterator[Polygon]:
-    """The polygons of a GeoJSON geometry.
+class WithoutArea:
+    """Takes the polygons of a file's features, and remembers those features that enclose no area."""
 
-    Args:
-        geometry: A polygon, several, or a collection of them.
-        label: What messages call it.
+    def __init__(self, path: Path):
+        self._path = path
+        self._features: list[str] = []
 
-    Raises:
-        InvalidRequestError: it is no area, malformed, or crosses itself.
-    """
+    @property
+    def found(self) -> str:
+        """The features without area, for messages; empty if there are none."""
+        more = len(self._features) - _NAMED
+        return ", ".join(self._features[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+    def polygons(self, geometry: object, *, number: int, name: object = None) -> list[Polygon]:
+        """The polygons of a feature's geometry.
+
+        Args:
+            geometry: GeoJSON; null, points, lines and what is empty have no polygon.
+            number: The feature's number in the file, from 1.
+            name: What people call it.
+
+        Raises:
+            InvalidRequestError: it is malformed, or crosses itself.
+        """
+        feature = f"feature {number}" + (f" ({name})" if name else "")
+        polygons: list[Polygon] = []
+        kinds: dict[str, None] = {}
+        for part in _parts(geometry, f"{self._path}: {feature}"):
+            if isinstance(part, str):
+                kinds[part] = None
+            else:
+                polygons.append(part)
+        if kinds:
+            self._features.append(f"{feature}: {', '.join(kinds)}")
+        return polygons
+
+    def tell(self, warn: Callable[[str], None]) -> None:
+        """Name the features without area in one line, if there are any."""
+        if self._features:
+            warn(f"{self._path}: only areas are used. Left out: {self.found}.")
+
+
+def _parts(geometry: object, label: str) -> Iterator[Polygon | str]:
+    """The polygons of a GeoJSON geometry, and the kinds of what in it encloses no area."""
+    if geometry is None:
+        yield "no geometry"
+        return
     kind = geometry.get("type") if isinstance(geometry, dict) else None
     if not isinstance(geometry, dict) or not isinstance(kind, str):
         raise InvalidRequestError(f"{label} has no geometry. {_HOW_TO_EXPORT}")
-    if kind == "Polygon":
-        yield _polygon(geometry.get("coordinates"), label)
-    elif kind == "MultiPolygon" and isinstance(geometry.get("coordinates"), list):
-        for rings in geometry["coordinates"]:
-            yield _polygon(rings, label)
+    coordinates = geometry.get("coordinates")
+    if kind in _WITHOUT_AREA:
+        yield kind
+    elif kind in ("Polygon", "MultiPolygon") and coordinates in ([], [[]]):
+        yield f"empty {kind}"
+    elif kind == "Polygon":
+        yield _polygon(coordinates, label)
+    elif kind == "MultiPolygon" and isinstance(coordinates, list):
+        for rings in coordinates:
+            yield f"empty part of a {kind}" if rings in ([], [[]]) else _polygon(rings, label)
     elif kind == "GeometryCollection" and isinstance(geometry.get("geometries"), list):
         for part in geometry["geometries"]:
-            yield from polygons_of(part, label)
+            yield from _parts(part, label)
     else:
         raise InvalidRequestError(
             f"{label} is a {kind}, not an area. Export only areas (rectangles, ellipses, polygons, brush "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.qupath.geojson import polygons_of, read_features
+from conceptseg.qupath.geojson import WithoutArea, read_features
 from conceptseg.qupath.project.contents import CONCEPT, DICTIONARY, REASSIGNED, REVIEW, RUN, counted_as
 
 
@@ -48,13 +48,18 @@ class FileResult:
         return counted_as(self.found, self.reassigned)
 
 
-def read_results(path: Path) -> tuple[FileResult, ...]:
+def read_results(path: Path, *, warn: Callable[[str], None]) -> tuple[FileResult, ...]:
     """The results in a file; objects that ConceptSeg did not make are passed over.
 
+    Args:
+        path: The file.
+        warn: Told which results are left out since they enclose no area.
+
     Raises:
-        InvalidRequestError: the file cannot be read, is not GeoJSON, or an outline in it is no area.
+        InvalidRequestError: the file cannot be read, is not GeoJSON, or an outline in it crosses itself.
     """
     results = []
+    without_area = WithoutArea(path)
     for number, feature in enumerate(read_features(path), start=1):
         properties = feature.get("properties")
         metadata = properties.get("metadata") if isinstance(properties, dict) else None
@@ -63,7 +68,9 @@ def read_results(path: Path) -> tuple[FileResult, ...]:
         found = tuple(int(part) for part in str(metadata.get(CONCEPT, "")).split(",") if part.isdigit())
         if not found:
             raise InvalidRequestError(f"{path}: feature {number} has no concept. Export it again from QuPath.")
-        polygons = list(polygons_of(feature.get("geometry"), f"{path}: feature {number}"))
+        polygons = without_area.polygons(feature.get("geometry"), number=number)
+        if not polygons:
+            continue
         reassigned = str(metadata.get(REASSIGNED, ""))
         class_name, colour = _class_of(properties)
         results.append(
@@ -79,6 +86,7 @@ def read_results(path: Path) -> tuple[FileResult, ...]:
                 review=str(metadata[REVIEW]) if REVIEW in metadata else None,
             )
         )
+    without_area.tell(warn)
     return tuple(results)
 
 
