@@ -3,7 +3,8 @@
  *
  * What it does
  *   Segments all tissue of the image into concepts. The results lie directly in the image, beside your annotations.
- *   A rerun replaces the earlier results of the whole image only.
+ *   A rerun replaces the earlier results of the whole image only. Of a z-stack, the slice that the viewer shows is
+ *   segmented; in scripts without a viewer, the middle one.
  *
  * How to use
  *   1. Open an image. On a large slide, try the settings on a few annotations first: this can take long.

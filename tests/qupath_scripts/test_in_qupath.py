@@ -441,3 +441,61 @@ def test_the_whole_image_is_segmented_beside_what_the_user_drew(with_extension, 
     assert len(others(image)) == 1
     total = sum(item["area_um2"] for item in segmented[1]["concepts"])
     assert sum(o["measurements"]["Area µm^2"] for o in own(image)) == pytest.approx(total, rel=0.005)
+
+
+# A whole slide that does not fit into memory at once; what came of it goes into a file.
+SEGMENT_LARGE = """
+import io.github.conceptseg.ConceptSeg
+ConceptSeg.segment(getCurrentImageData()).wholeImage().k(16).pixelSizeUm(0.5).run()
+def own = getAnnotationObjects().findAll { it.getMetadata().containsKey("conceptseg.run") }
+new File(args[0]).setText(own.collect { it.getROI().getGeometry().toText() }.join("\\n"), "UTF-8")
+"""
+
+
+def test_a_slide_of_40_000_px_streams_through_the_server(with_extension, shared_data, tmp_path):
+    slide = shared_data.parent / "cases/large/sparse_pyramid.tif"
+    script, found = tmp_path / "large.groovy", tmp_path / "found.txt"
+    script.write_text(SEGMENT_LARGE, encoding="utf-8")
+    with_extension.run(script, found, image=slide, project=False)
+    geojson = tmp_path / "large.geojson"
+    command = [sys.executable, "-m", "conceptseg", "segment", slide, "-o", geojson, "--pixel-size-um", "0.5", "--quiet"]
+    subprocess.run(command, check=True, timeout=600)
+    expected = [shape(f["geometry"]) for f in json.loads(geojson.read_text(encoding="utf-8"))["features"]]
+    outlines = [shapely.from_wkt(line) for line in found.read_text(encoding="utf-8").splitlines()]
+    # What a file leaves out is white to one reader and black to another, so the edges of its tiles may differ.
+    missing = shapely.union_all(expected).difference(shapely.union_all(outlines)).area
+    assert missing <= 0.005 * shapely.union_all(expected).area
+    assert shapely.union_all(outlines).area <= 1.05 * shapely.union_all(expected).area
+
+
+# A stack of three slices: the whole image, an annotation on the last slice, and the whole image once more.
+SEGMENT_STACK = """
+import io.github.conceptseg.ConceptSeg
+def data = getCurrentImageData()
+def last = PathObjects.createAnnotationObject(ROIs.createRectangleROI(100, 100, 500, 400, ImagePlane.getPlane(2, 0)))
+addObject(last)
+def planes = { getAnnotationObjects().findAll { it.getMetadata().containsKey("conceptseg.run") }
+    .countBy { it.getROI().getImagePlane().getZ() }.sort() }
+def report = ConceptSeg.segment(data).wholeImage().pixelSizeUm(0.5).run()
+println "FIRST " + planes()
+println "SAID " + report.getLines().first()
+ConceptSeg.segment(data).parents([last]).pixelSizeUm(0.5).run()
+println "SECOND " + planes()
+report = ConceptSeg.segment(data).wholeImage().pixelSizeUm(0.5).run()
+println "AGAIN " + planes()
+println "REPLACED " + report.getRemoved()
+"""
+
+
+def test_results_lie_on_the_slice_that_qupath_shows_or_that_of_their_parent(with_extension, shared_data, tmp_path):
+    script = tmp_path / "stack.groovy"
+    script.write_text(SEGMENT_STACK, encoding="utf-8")
+    stack = shared_data.parent / "cases/zstack/zstack.ome.tif"
+    output = with_extension.run(script, image=stack, project=False)
+    said = dict(line.split(" ", 1) for line in output.splitlines() if line.split(" ")[0].isupper())
+    middle = int(said["FIRST"].removeprefix("[1:").removesuffix("]"))
+    assert "z-slice 1" in said["SAID"]
+    assert said["SECOND"].startswith(f"[1:{middle}, 2:")
+    # A rerun replaces what lies on its own slice, and nothing else.
+    assert said["AGAIN"] == said["SECOND"]
+    assert said["REPLACED"] == str(middle)

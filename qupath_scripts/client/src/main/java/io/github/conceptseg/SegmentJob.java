@@ -25,6 +25,7 @@ import java.util.Map;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
 import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep;
+import qupath.lib.regions.ImagePlane;
 
 /** Segments regions of an image into concept annotations; settings that are not made are the server's. */
 public final class SegmentJob extends RegionJob<SegmentJob> {
@@ -208,7 +209,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
             progress -> monitor.progress((index + ProgressText.fraction(progress)) / count,
                 prefix + ProgressText.words(progress)), monitor::cancelled);
         if (replace) {
-            List<PathObject> earlier = Results.in(parent);
+            List<PathObject> earlier = Results.in(parent, segmented.plane());
             long reviewed = earlier.stream().filter(ReviewFilter.OPEN.negate()).count();
             if (reviewed > 0) {
                 report.line(ConceptSeg.label(parent) + ": " + Counted.of(reviewed, "reviewed annotation")
@@ -222,7 +223,12 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         }
         SegmentSummary summary = segmented.outcome().summary();
         double seconds = summary.getStagesList().stream().mapToDouble(StageSeconds::getSeconds).sum();
-        report.parent(ConceptSeg.label(parent), segmented.objects().size(), summary, seconds);
+        report.parent(ConceptSeg.label(parent) + plane(segmented.plane()), segmented.objects().size(), summary, seconds);
+    }
+
+    /** Which slice of a stack was segmented, for people; nothing for an image with one. */
+    private String plane(ImagePlane plane) {
+        return imageData.getServer().nZSlices() > 1 ? " (z-slice " + plane.getZ() + ")" : "";
     }
 
     private void commit(Changes changes, SegmentReport report) {

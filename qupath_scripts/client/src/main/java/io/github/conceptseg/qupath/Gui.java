@@ -6,6 +6,8 @@ import java.util.function.Supplier;
 import javafx.application.Platform;
 import qupath.lib.gui.QuPathGUI;
 import qupath.lib.images.ImageData;
+import qupath.lib.images.servers.ImageServer;
+import qupath.lib.regions.ImagePlane;
 
 /** QuPath's window, if there is one. */
 final class Gui {
@@ -25,6 +27,13 @@ final class Gui {
         } catch (LinkageError withoutJavaFx) {
             return null;
         }
+    }
+
+    /** The plane of an image that its viewer shows; without a viewer, the one that QuPath shows first. */
+    static ImagePlane planeShown(ImageServer<?> server) {
+        QuPathGUI gui = current();
+        boolean shown = gui != null && gui.getViewer() != null && gui.getViewer().getServer() == server;
+        return shown ? gui.getViewer().getImagePlane() : ImagePlane.getPlane(server.nZSlices() / 2, 0);
     }
 
     static boolean onFxThread() {

@@ -23,8 +23,10 @@ record ParentRegion(Region region, ByteString clip, ImagePlane plane, String lab
 
     static ParentRegion of(PathObject parent, ImageServer<?> server) {
         if (parent.isRootObject()) {
-            Region whole = Region.newBuilder().setWidth(server.getWidth()).setHeight(server.getHeight()).build();
-            return new ParentRegion(whole, ByteString.EMPTY, ImagePlane.getPlane(0, 0), "Image");
+            ImagePlane plane = Gui.planeShown(server);
+            Region whole = Region.newBuilder().setWidth(server.getWidth()).setHeight(server.getHeight())
+                .setZ(plane.getZ()).setT(plane.getT()).build();
+            return new ParentRegion(whole, ByteString.EMPTY, plane, "Image");
         }
         ROI roi = parent.getROI();
         String label = DisplayName.of(parent);

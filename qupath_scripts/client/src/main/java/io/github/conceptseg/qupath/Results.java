@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Map;
 import qupath.lib.images.ImageData;
 import qupath.lib.objects.PathObject;
+import qupath.lib.regions.ImagePlane;
 
 /** Which objects of an image ConceptSeg made, and what they say about themselves. */
 public final class Results {
@@ -68,6 +69,11 @@ public final class Results {
         List<PathObject> found = new ArrayList<>();
         collect(parent, found, false);
         return found;
+    }
+
+    /** Those of a parent on one plane: a whole image may have several. */
+    public static List<PathObject> in(PathObject parent, ImagePlane plane) {
+        return in(parent).stream().filter(result -> result.getROI().getImagePlane().equals(plane)).toList();
     }
 
     /** Take results out of the hierarchy; what users drew inside them moves up. No event is fired. */

@@ -20,6 +20,7 @@ import java.util.function.Consumer;
 import qupath.lib.images.servers.ImageServer;
 import qupath.lib.images.servers.PixelCalibration;
 import qupath.lib.objects.PathObject;
+import qupath.lib.regions.ImagePlane;
 
 /** Segments the pixels of one parent at a time. */
 public final class Segmenter {
@@ -43,7 +44,7 @@ public final class Segmenter {
     }
 
     /** Objects of a parent that are not in the hierarchy yet, and what the server said. */
-    public record Segmented(SegmentOutcome outcome, List<PathObject> objects) {
+    public record Segmented(SegmentOutcome outcome, List<PathObject> objects, ImagePlane plane) {
     }
 
     /** Fails with a sentence if the image is nothing that can be segmented. */
@@ -77,7 +78,7 @@ public final class Segmenter {
         SegmentOutcome outcome = file == null ? sendPixels(part, options, progress, cancelled)
             : client.segmentRegion(regionOfFile(file, part, options), progress, cancelled);
         var chosen = labels.of(outcome.summary().getDictionary());
-        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), chosen));
+        return new Segmented(outcome, ResultObjects.of(outcome, part.plane(), chosen), part.plane());
     }
 
     private SegmentOutcome sendPixels(ParentRegion part, SegmentOptions options, Consumer<Progress> progress,

@@ -12,6 +12,8 @@ public interface ImageServer<T> extends AutoCloseable {
 
     boolean isRGB();
 
+    int nZSlices();
+
     int nResolutions();
 
     double getDownsampleForResolution(int level);
