@@ -19,7 +19,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.setattr("conceptseg.qupath.running.running_qupaths", lambda: iter(()))
     annotate_there = partial(annotate_project, backend=fake.FakeBackend)
     monkeypatch.setattr("conceptseg.cli.annotate.annotate_project", annotate_there)
-    for module in ("annotate", "report_sources", "report", "labels", "corrections"):
+    for module in ("annotate", "report_sources", "report", "labels", "corrections", "export"):
         process = partial(ProjectProcess, backend=fake.FakeBackend)
         monkeypatch.setattr(f"conceptseg.cli.{module}.ProjectProcess", process)
     project = fake.make_project(tmp_path / "Study", images=1)

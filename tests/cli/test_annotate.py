@@ -1,6 +1,7 @@
 """``conceptseg annotate`` as a user runs it, in a QuPath of our own making."""
 
 import json
+import shutil
 
 import pytest
 from tests.qupath.project import fake
@@ -53,3 +54,51 @@ def test_a_dry_run_counts_it_and_writes_nothing(reviewed, capsys):
     assert code == 0
     assert [(event["replace"], event["reviewed"]) for event in named(events, "plan")] == [(2, 1)]
     assert fake.files_of(reviewed) == before
+
+
+def test_a_project_that_was_copied_with_its_slides_is_annotated(project, tmp_path, capsys):
+    document = json.loads(project.read_text())
+    project.write_text(json.dumps({**document, "uri": project.as_uri()}))
+    moved = shutil.move(project.parent, tmp_path / "elsewhere" / "Study") / project.name
+    before = moved.read_bytes()
+    code, events, err = annotate(moved, capsys=capsys)
+    assert code == 0
+    assert (
+        f"1 slide is not where the project says, and taken from the same place relative to the project: {moved.parent}."
+        in err
+    )
+    assert {o["class"] for o in fake.objects_of(moved, "1")} > {"Concept 00"}
+    assert moved.read_bytes() == before
+    code, events, err = annotate(moved, "--dry-run", capsys=capsys)
+    assert (code, len(named(events, "plan"))) == (0, 1)
+    assert "1 slide is not where the project says" in err
+
+
+def test_a_project_that_is_reached_through_a_link_is_annotated_itself(project, tmp_path, capsys):
+    link = tmp_path / "linked" / "project.qpproj"
+    link.parent.mkdir()
+    link.symlink_to(project)
+    before = fake.objects_of(project, "1")
+    code, _, _ = annotate(link, capsys=capsys)
+    assert code == 0
+    assert fake.objects_of(project, "1") != before
+    assert [path.name for path in link.parent.iterdir()] == ["project.qpproj"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["annotate", "PROJECT"],
+        ["annotate", "PROJECT", "--dry-run"],
+        ["export", "PROJECT", "--geojson", "FOLDER"],
+        ["report", "PROJECT", "-o", "FOLDER/report.html"],
+        ["labels", "PROJECT", "apply"],
+        ["concepts", "fit", "PROJECT", "--k", "2", "--name", "mine"],
+    ],
+)
+def test_a_project_without_images_says_so(project, tmp_path, command, capsys):
+    project.write_text('{"images": []}')
+    words = {"PROJECT": str(project), "FOLDER": str(tmp_path), "FOLDER/report.html": str(tmp_path / "report.html")}
+    code = main([words.get(word, word) for word in command])
+    assert code == 1
+    assert f"{project} has no images. Add some in QuPath" in capsys.readouterr().err

@@ -149,6 +149,45 @@ def test_only_projects_and_slides_under_the_roots_are_opened(client: Client, pro
     assert fake.objects_of(project, "2") == before
 
 
+def link_outside(project: Path, part: str) -> Path:
+    """Move a part of a project out of its folder, or make one there, and leave a link; return where it is now."""
+    outside = project.parents[2] / "outside"
+    if (project.parent / part).exists():
+        shutil.move(project.parent / part, outside)
+    elif part.endswith(".json"):
+        outside.write_text('{"version": 1, "dictionaries": {}}')
+    else:
+        outside.mkdir()
+    (project.parent / part).symlink_to(outside)
+    return outside
+
+
+@pytest.mark.parametrize("part", ["data", "data/1", "classifiers"])
+def test_an_image_that_a_link_leads_out_of_the_project_fails(client: Client, project: Path, part: str) -> None:
+    outside = link_outside(project, part)
+    before = {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()}
+    (outcome,) = client.annotate_project(project, **CALIBRATED, ids=["1"])
+    assert outcome.state == "failed"
+    assert f"{part} is a link" in outcome.message
+    assert {path: path.read_bytes() for path in outside.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("part", [".conceptseg", "conceptseg-labels.json"])
+def test_a_project_that_a_link_leads_out_of_is_refused(client: Client, project: Path, part: str) -> None:
+    outside = link_outside(project, part)
+    with pytest.raises(ProjectError, match=f"{part} is a link"):
+        client.annotate_project(project, **CALIBRATED, ids=["1"])
+    assert list(outside.rglob("*")) == []
+
+
+def test_a_number_that_is_a_path_is_refused(client: Client, project: Path) -> None:
+    document = json.loads(project.read_text())
+    document["images"][0]["entryID"] = "../../victim"
+    project.write_text(json.dumps(document))
+    with pytest.raises(ProjectError, match=r"whole number as entryID of every image, got '\.\./\.\./victim'"):
+        client.annotate_project(project, **CALIBRATED)
+
+
 @pytest.mark.parametrize(
     ("wish", "message"),
     [

@@ -17,10 +17,18 @@ from conceptseg.factorization.library import find_dictionary
 from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
 from conceptseg.pipeline.settings import Method, SegmentSettings
 from conceptseg.qupath.engine import Engine, Threads
-from conceptseg.qupath.project.entries import PROJECT_FILE, choose, entries_of, find_project, read_document, rebased
+from conceptseg.qupath.project.entries import (
+    PROJECT_FILE,
+    choose,
+    entries_of,
+    find_project,
+    read_document,
+    read_entries,
+    rebased,
+)
 from conceptseg.qupath.project.targets import choose_targets
 from conceptseg.qupath.ray_engine import RayTasks
-from conceptseg.qupath.run import annotate_project
+from conceptseg.qupath.run import annotate_project, moved_together
 from conceptseg.qupath.slide import open_slide
 from conceptseg.qupath.status import StatusFile
 from conceptseg.qupath.writer_process import ProjectProcess
@@ -215,13 +223,16 @@ def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path,
 
 def _plan(request: ProjectRun, say: RunReport) -> int:
     """Say what would be done."""
+    entries = read_entries(request.project, rebase=request.rebase)
     document, job = read_document(request.project), request.job
     if request.rebase:
         old, new = request.rebase
         document, moved = rebased(document, old=old, new=new)
         say.line(f"{moved} slides would be looked for in {new}.", event="rebased", images=moved)
     failed = 0
-    chosen = choose(entries_of(document), patterns=request.images, identifiers=request.ids)
+    chosen = choose(entries, patterns=request.images, identifiers=request.ids)
+    for sentence in moved_together(entries_of(document), chosen):
+        say.warning(sentence)
     with ProjectProcess(request.project, write=False) as reader:
         for entry in chosen:
             if not request.only(entry.identifier):

@@ -16,6 +16,7 @@ from conceptseg.imaging.reader import ImageReader
 from conceptseg.pipeline.refine import Example, useful_examples
 from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.slide import open_slide
 from conceptseg.qupath.writer_process import ProjectProcess
@@ -80,7 +81,7 @@ def corrected_images(source: Path, *, dictionary: str, patterns: Sequence[str]) 
 
 def named_by_project(dictionary: ConceptDictionary, source: Path, *, parent: str) -> ConceptDictionary:
     """The dictionary with the names and colours that a project gave to the concepts of its parent."""
-    labels = Labels.load(find_project(source).parent / LABELS_FILE)
+    labels = Labels.load(part_of(find_project(source), LABELS_FILE))
     classes = []
     for own in dictionary.classes:
         style = labels.style(parent, [own.concept], own)

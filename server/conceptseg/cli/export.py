@@ -14,6 +14,12 @@ from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
 from conceptseg.qupath.project.table import require_table, rows_of, write_table
 from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
 
+_LONGEST_NAME = 255
+"""Bytes; file systems take no more."""
+
+_WINDOWS_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *\.", re.IGNORECASE)
+"""Names of devices, whatever follows the first dot."""
+
 
 @click.command()
 @click.argument("project", type=FILE)
@@ -76,5 +82,8 @@ def export(
 
 def _file_name(entry: ImageEntry) -> str:
     """The image's name, and its number, since names need not differ."""
-    name = re.sub(r'[<>:"/\\|?*\x00-\x1f]', "_", entry.name)
-    return f"{name}-{entry.identifier}.geojson"
+    name = re.sub(r'[<>:"/\\|?*]', "_", entry.name)
+    if _WINDOWS_DEVICE.match(name):
+        name = f"_{name}"
+    end = f"-{entry.identifier}.geojson"
+    return name.encode()[: _LONGEST_NAME - len(end)].decode(errors="ignore") + end

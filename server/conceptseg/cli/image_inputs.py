@@ -13,13 +13,11 @@ from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import PixelSource, open_region
 from conceptseg.pipeline.collect import ImageToRead
 from conceptseg.qupath.project.entries import (
-    PROJECT_FILE,
     ImageEntry,
     choose,
-    entries_of,
     find_project,
-    read_document,
-    rebased,
+    projects_in,
+    read_entries,
 )
 from conceptseg.qupath.slide import open_slide
 
@@ -93,17 +91,14 @@ def find_images(
 
 def is_project(path: Path) -> bool:
     """Whether a path is a QuPath project, or the folder of one."""
-    return path.suffix == ".qpproj" or (path / PROJECT_FILE).is_file()
+    return path.suffix == ".qpproj" or len(projects_in(path)) == 1
 
 
 def project_entries(
     project: Path, *, patterns: Sequence[str], rebase: tuple[str, Path] | None
 ) -> tuple[ImageEntry, ...]:
     """The images of a project file that were meant, with their slides where they are now."""
-    document = read_document(project)
-    if rebase:
-        document, _ = rebased(document, old=rebase[0], new=rebase[1])
-    return choose(entries_of(document), patterns=patterns)
+    return choose(read_entries(project, rebase=rebase), patterns=patterns)
 
 
 def _images_at(path: Path, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> Iterator[ImageInput]:
@@ -141,7 +136,7 @@ def _search(folder: Path) -> Iterator[Path]:
     """
     if holds_dicom(folder):
         yield folder
-    inside_project = (folder / PROJECT_FILE).is_file()
+    inside_project = bool(projects_in(folder))
     for item in folder.iterdir():
         if item.name.startswith("."):
             continue

@@ -22,6 +22,7 @@ from conceptseg.pipeline.settings import learned_identifier
 from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, ConceptLabel, Labels
 from conceptseg.qupath.project.labels_file import update_labels
@@ -39,7 +40,7 @@ class _Opened:
 
     @property
     def file(self) -> Path:
-        return self.project.parent / LABELS_FILE
+        return part_of(self.project, LABELS_FILE)
 
     def dictionary(self, chosen: str | None) -> str:
         """The dictionary that is meant: the chosen one, or the only one of this project."""
@@ -47,7 +48,7 @@ class _Opened:
             return chosen
         known = set(self.labels.dictionaries)
         try:
-            past = read_journal(self.project.parent / OWN_FOLDER / JOURNAL)
+            past = read_journal(part_of(self.project, OWN_FOLDER, JOURNAL))
         except ProjectError as error:
             raise InvalidRequestError(f"Say which dictionary with --dictionary. {error}") from error
         if past:
@@ -116,7 +117,7 @@ def labels(context: click.Context, project: Path) -> None:
     `apply` changes what is in the project already.
     """
     project = find_project(project)
-    context.obj = _Opened(project=project, labels=Labels.load(project.parent / LABELS_FILE))
+    context.obj = _Opened(project=project, labels=Labels.load(part_of(project, LABELS_FILE)))
 
 
 @labels.command("list")

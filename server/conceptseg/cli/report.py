@@ -19,6 +19,7 @@ from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.running import require_closed
 from conceptseg.qupath.writer_process import ProjectProcess
@@ -113,7 +114,7 @@ def _tell(output: Path, evidence: Evidence, document: Document, *, seconds: floa
 
 def _serve(project: Path, evidence: Evidence, document: Document, *, patterns: Sequence[str], port: int) -> None:
     """Show the page until Ctrl+C."""
-    file = project.parent / LABELS_FILE
+    file = part_of(project, LABELS_FILE)
     # Labels may have changed since: by this page, by QuPath, by another command.
     labels = ServedLabels(file, review=lambda now: review_of(evidence, document.concepts, labels_of(now)))
 
@@ -135,7 +136,7 @@ def _serve(project: Path, evidence: Evidence, document: Document, *, patterns: S
 
 def _applying(project: Path, patterns: Sequence[str]) -> Action:
     def apply(_: Any) -> dict[str, Any]:
-        labels = Labels.load(project.parent / LABELS_FILE)
+        labels = Labels.load(part_of(project, LABELS_FILE))
         with ProjectProcess(project, write=True) as writer:
             entries = choose(writer.entries(), patterns=patterns)
             warnings = require_closed(project, [entry.slide for entry in entries if entry.slide], force=False)

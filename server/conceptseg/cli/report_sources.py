@@ -21,6 +21,7 @@ from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.qupath.project.classes import STANDARD_CLASSES, class_colours
 from conceptseg.qupath.project.contents import Outline, Result
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.journal import read_journal
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.project.writer import JOURNAL, OWN_FOLDER
@@ -79,7 +80,7 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
             )
             slides.append(_slide_of_entry(entry, pieces))
     try:
-        past = read_journal(project.parent / OWN_FOLDER / JOURNAL)
+        past = read_journal(part_of(project, OWN_FOLDER, JOURNAL))
     except ProjectError as error:
         warn(f"The report does not say how the results were made. {error}")
         past = None
@@ -92,7 +93,7 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
         Evidence(
             title=project.parent.name,
             slides=tuple(slides),
-            labels=labels_of(Labels.load(project.parent / LABELS_FILE)),
+            labels=labels_of(Labels.load(part_of(project, LABELS_FILE))),
             class_colours=class_colours(project),
             provenance=provenance,
         )

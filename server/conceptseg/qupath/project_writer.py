@@ -36,6 +36,8 @@ from conceptseg.qupath.project.contents import (
     Outline,
     ProjectBackend,
     Result,
+    concept_number,
+    concept_numbers,
 )
 from conceptseg.qupath.project.entries import PROJECT_FILE
 from conceptseg.qupath.project.writer import ProjectReader, ProjectWriter
@@ -242,8 +244,6 @@ class PaquoBackend:
                 return None
             roi = annotation.getROI()
             path_class = annotation.getPathClass()
-            concepts = str(metadata.get(concept_key) or "")
-            reassigned = str(metadata.get(reassigned_key) or "")
             review = str(metadata.get(review_key) or "")
             return Result(
                 identifier=str(annotation.getID()),
@@ -251,10 +251,10 @@ class PaquoBackend:
                 class_name=str(path_class) if path_class is not None else "",
                 run=str(run),
                 dictionary=str(metadata.get(dictionary_key) or ""),
-                found=tuple(int(concept) for concept in concepts.split(",") if concept.isdigit()),
+                found=concept_numbers(str(metadata.get(concept_key) or "")),
                 area_px=float(roi.getArea()),
                 length_px=float(roi.getLength()),
-                reassigned=int(reassigned) if reassigned.isdigit() else None,
+                reassigned=concept_number(str(metadata.get(reassigned_key) or "")),
                 review=review if review in (ACCEPTED, REJECTED) else None,
             )
 

@@ -13,7 +13,16 @@ from shapely import MultiPolygon, Polygon
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.qupath.geojson import WithoutArea, read_features
-from conceptseg.qupath.project.contents import CONCEPT, DICTIONARY, REASSIGNED, REVIEW, RUN, counted_as
+from conceptseg.qupath.project.contents import (
+    CONCEPT,
+    DICTIONARY,
+    REASSIGNED,
+    REVIEW,
+    RUN,
+    concept_number,
+    concept_numbers,
+    counted_as,
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, slots=True)
@@ -65,13 +74,12 @@ def read_results(path: Path, *, warn: Callable[[str], None]) -> tuple[FileResult
         metadata = properties.get("metadata") if isinstance(properties, dict) else None
         if not isinstance(properties, dict) or not isinstance(metadata, dict) or RUN not in metadata:
             continue
-        found = tuple(int(part) for part in str(metadata.get(CONCEPT, "")).split(",") if part.isdigit())
+        found = concept_numbers(str(metadata.get(CONCEPT, "")))
         if not found:
             raise InvalidRequestError(f"{path}: feature {number} has no concept. Export it again from QuPath.")
         polygons = without_area.polygons(feature.get("geometry"), number=number)
         if not polygons:
             continue
-        reassigned = str(metadata.get(REASSIGNED, ""))
         class_name, colour = _class_of(properties)
         results.append(
             FileResult(
@@ -82,7 +90,7 @@ def read_results(path: Path, *, warn: Callable[[str], None]) -> tuple[FileResult
                 dictionary=str(metadata.get(DICTIONARY, "")),
                 found=found,
                 measurements=_numbers(properties.get("measurements")),
-                reassigned=int(reassigned) if reassigned.isdigit() else None,
+                reassigned=concept_number(str(metadata.get(REASSIGNED, ""))),
                 review=str(metadata[REVIEW]) if REVIEW in metadata else None,
             )
         )

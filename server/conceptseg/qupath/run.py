@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
@@ -12,7 +12,8 @@ from conceptseg.pipeline.batch import Outcome, ProjectRun, RunStarted, SegmentRe
 from conceptseg.qupath.batch import annotate, image_of
 from conceptseg.qupath.engine import Engine, Threads
 from conceptseg.qupath.project.contents import ProjectBackend
-from conceptseg.qupath.project.entries import choose
+from conceptseg.qupath.project.entries import ImageEntry, choose, entries_of, read_document
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.project_writer import PaquoBackend
 from conceptseg.qupath.running import require_closed
@@ -46,14 +47,17 @@ def annotate_project(
             died; every image is as it was or as it shall be.
     """
     job = request.job
-    labels = Labels.load(request.project.parent / LABELS_FILE)
+    labels = Labels.load(part_of(request.project, LABELS_FILE))
     with ProjectProcess(request.project, write=True, force=request.force, backend=backend) as writer:
         prepare()
         moved = writer.rebase(old=request.rebase[0], new=request.rebase[1]) if request.rebase else 0
         chosen = choose(writer.entries(), patterns=request.images, identifiers=request.ids)
         entries = [entry for entry in chosen if request.only(entry.identifier)]
         slides = [entry.slide for entry in entries if entry.slide]
-        warnings = require_closed(request.project, slides, force=request.force)
+        warnings = [
+            *moved_together(entries_of(read_document(request.project)), entries),
+            *require_closed(request.project, slides, force=request.force),
+        ]
         run, done_before = str(uuid.uuid4()), dict[str, Any]()
         if request.resume:
             past = writer.resume_run(settings=job.as_json())
@@ -77,6 +81,19 @@ def annotate_project(
             outcomes.append(outcome)
             tell(outcome)
     return tuple(outcomes)
+
+
+def moved_together(listed: Sequence[ImageEntry], found: Sequence[ImageEntry]) -> list[str]:
+    """A sentence about slides that are not where the project lists them, if there are any."""
+    places = {entry.identifier: entry.slide for entry in listed}
+    slides = [entry.slide for entry in found if entry.slide and entry.slide != places.get(entry.identifier)]
+    if not slides:
+        return []
+    images = f"{len(slides)} slides are" if len(slides) > 1 else "1 slide is"
+    return [
+        f"{images} not where the project says, and taken from the same place relative to the project: "
+        f"{slides[0].parent}."
+    ]
 
 
 def annotate_in_threads(

@@ -99,7 +99,14 @@ def open_slide(entry: ImageEntry) -> ImageReader:
             f"{entry.name}: {entry.problem or 'it has no file'}. Open it in QuPath and use Extensions > ConceptSeg, "
             "which works on what QuPath shows."
         )
-    if not entry.slide.exists():
+    try:
+        there = entry.slide.exists()
+    except OSError as error:
+        raise ImageError(
+            f"{entry.name}: its slide {entry.slide} cannot be reached: {error.strerror or error}. Check its path in "
+            "QuPath, and who may read it."
+        ) from error
+    if not there:
         raise ImageError(
             f"{entry.name}: its slide {entry.slide} is not there. If slides were moved, say from where to where with "
             "--rebase OLD NEW."

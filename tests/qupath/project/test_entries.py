@@ -4,7 +4,15 @@ from pathlib import Path
 import pytest
 
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
-from conceptseg.qupath.project.entries import choose, entries_of, find_project, read_document, rebased
+from conceptseg.qupath.project.entries import (
+    choose,
+    entries_of,
+    find_project,
+    read_document,
+    read_entries,
+    rebased,
+    relocated,
+)
 
 PLAIN = {"builderType": "uri", "uri": "file:/slides/a%20b/one.svs", "args": ["--series", "0"]}
 CALIBRATION = {
@@ -37,11 +45,35 @@ def test_an_image_without_calibration_has_no_pixel_size():
         ({"builderType": "rotated", "builder": PLAIN, "rotation": "ROTATE_90"}, "rotated"),
         ({**PLAIN, "args": ["--series", "2"]}, "image 2 inside its file"),
         ({**PLAIN, "uri": "https://omero.example/webclient/?show=image-1"}, "not in a file"),
+        ({**PLAIN, "uri": "file:slides/one.svs"}, "not in a file"),  # not absolute
+        ({**PLAIN, "uri": "file:/slides/%00one.svs"}, "not in a file"),
+        ({**PLAIN, "uri": "file:/slides/\ud800.svs"}, "not in a file"),
+        ({**PLAIN, "uri": "file://[slides/one.svs"}, "not in a file"),
         ({}, "transformed"),
     ],
 )
 def test_pixels_that_are_not_the_files_own_are_a_problem(builder, problem):
     assert problem in entry(builder).problem
+
+
+@pytest.mark.parametrize(
+    ("uri", "slide"),
+    [
+        ("file:///slides/one.svs", "/slides/one.svs"),
+        ("file:/slides%2Fone.svs", "/slides/one.svs"),
+        ("file://server/share/one.svs", "//server/share/one.svs"),
+    ],
+)
+def test_a_uri_names_the_file_that_qupath_takes(uri, slide):
+    assert entry({**PLAIN, "uri": uri}).slide == Path(slide)
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [("a\nb\x1b[31m\u2028\ud800.svs", "a�b�[31m��.svs"), ("", "image 7"), (None, "image 7"), (["a"], "image 7")],
+)
+def test_a_name_is_a_text_that_can_be_printed(name, shown):
+    assert entry(PLAIN, imageName=name).name == shown
 
 
 def test_a_windows_path_in_a_project_is_a_windows_path():
@@ -70,6 +102,68 @@ def test_other_slides_stay_where_they_are():
     assert rebased(document, old="/slide", new=Path("/new")) == (document, 0)
 
 
+@pytest.fixture
+def copied(tmp_path):
+    """A project and two slides, one inside its folder, copied from /old/study; and its document."""
+    (tmp_path / "new" / "a project" / "inside").mkdir(parents=True)
+    project = tmp_path / "new" / "a project" / "study.qpproj"
+    slides = [project.parent / "inside" / "one.svs", tmp_path / "new" / "slides" / "two.svs"]
+    slides[1].parent.mkdir()
+    for slide in slides:
+        slide.write_text("")
+    uris = ["file:/old/study/a%20project/inside/one.svs", "file:/old/study/slides/two.svs"]
+    images = [{"entryID": n, "serverBuilder": {**PLAIN, "uri": uri}} for n, uri in enumerate(uris, start=1)]
+    return project, slides, {"uri": "file:/old/study/a%20project/study.qpproj", "images": images}
+
+
+def test_slides_that_were_copied_with_their_project_are_found(copied):
+    project, slides, document = copied
+    assert [entry.slide for entry in entries_of(relocated(document, project))] == slides
+    project.write_text(json.dumps(document))
+    assert [entry.slide for entry in read_entries(project)] == slides
+    assert json.loads(project.read_text()) == document
+
+
+def test_they_are_found_if_the_project_was_made_on_windows(copied):
+    project, slides, document = copied
+    document = json.loads(json.dumps(document).replace("file:/old", "file:/D:/old"))
+    assert [entry.slide for entry in entries_of(relocated(document, project))] == slides
+    document["uri"] = document["uri"].replace("D:", "C:")
+    assert relocated(document, project) == document
+
+
+def test_they_are_found_beside_the_project_itself_and_not_beside_a_link_to_its_folder(copied, tmp_path):
+    project, slides, document = copied
+    (tmp_path / "link").symlink_to(project.parent)
+    found = relocated(document, tmp_path / "link" / project.name)
+    assert [entry.slide for entry in entries_of(found)] == [slide.resolve() for slide in slides]
+
+
+def test_slides_of_transformed_images_are_found_too(copied):
+    project, slides, document = copied
+    document["images"][0]["serverBuilder"] = {
+        "builderType": "rotated",
+        "builder": document["images"][0]["serverBuilder"],
+    }
+    builder = relocated(document, project)["images"][0]["serverBuilder"]["builder"]
+    assert entry(builder).slide == slides[0]
+
+
+def test_slides_that_are_where_the_project_says_are_taken_from_there(copied, tmp_path):
+    project, slides, document = copied
+    original = tmp_path / "one.svs"
+    original.write_text("")
+    document["images"][0]["serverBuilder"]["uri"] = original.as_uri()
+    assert [entry.slide for entry in entries_of(relocated(document, project))] == [original, slides[1]]
+
+
+@pytest.mark.parametrize("uri", [None, 5, "", "https://example.org/project.qpproj", "file:/elsewhere/study.qpproj"])
+def test_without_a_place_before_or_a_file_at_the_new_one_nothing_changes(copied, uri):
+    project, _, document = copied
+    document["uri"] = uri
+    assert relocated(document, project) == document
+
+
 def test_images_are_chosen_by_name_and_number():
     document = {"images": [{"entryID": n, "imageName": name} for n, name in enumerate(["a.svs", "b.svs", "a.png"])]}
     entries = entries_of(document)
@@ -90,6 +184,28 @@ def test_a_project_is_a_file_or_its_folder(tmp_path):
     assert find_project(tmp_path) == find_project(file) == file
 
 
+def test_the_only_project_file_of_a_folder_may_have_another_name(tmp_path):
+    file = tmp_path / "Study 1.qpproj"
+    file.write_text('{"images": []}')
+    (tmp_path / "._Study 1.qpproj").write_text("of a Mac")
+    (tmp_path / "Study 1.qpproj.backup").write_text("")
+    assert find_project(tmp_path) == file
+    (tmp_path / "Study 2.qpproj").write_text('{"images": []}')
+    with pytest.raises(ProjectError, match=r"holds several QuPath projects: Study 1\.qpproj, Study 2\.qpproj"):
+        find_project(tmp_path)
+    (tmp_path / "project.qpproj").write_text('{"images": []}')
+    assert find_project(tmp_path) == tmp_path / "project.qpproj"
+
+
+def test_a_link_to_a_project_is_the_project(tmp_path):
+    file, link = tmp_path / "real" / "project.qpproj", tmp_path / "linked" / "project.qpproj"
+    for path in (file, link):
+        path.parent.mkdir()
+    file.write_text('{"images": []}')
+    link.symlink_to(file)
+    assert find_project(link) == find_project(link.parent) == file.resolve()
+
+
 @pytest.mark.parametrize(
     ("content", "message"), [("{", "damaged.*backup"), ("[]", "lists no images"), ("{}", "lists no")]
 )
@@ -100,5 +216,8 @@ def test_a_damaged_project_says_what_to_do(tmp_path, content, message):
         read_document(file)
 
 
-def test_a_project_without_images_has_none():
-    assert entries_of(json.loads('{"images": []}')) == ()
+def test_a_project_without_images_says_so(tmp_path):
+    file = tmp_path / "project.qpproj"
+    file.write_text('{"images": []}')
+    with pytest.raises(ProjectError, match=r"project\.qpproj has no images\. Add some in QuPath"):
+        read_entries(file)

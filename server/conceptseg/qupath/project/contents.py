@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,19 @@ REASSIGNED, REVIEW = "conceptseg.reassigned", "conceptseg.review"
 """Metadata of objects that a person reviewed: the concept it is instead, and ``accepted`` or ``rejected``."""
 
 ACCEPTED, REJECTED = "accepted", "rejected"
+
+
+_CONCEPT_NUMBER = re.compile(r"[0-9]{1,9}")
+
+
+def concept_number(text: str) -> int | None:
+    """The concept that metadata name; None if it is no number, which objects that other programs made may have."""
+    return int(text) if _CONCEPT_NUMBER.fullmatch(text) else None
+
+
+def concept_numbers(text: str) -> tuple[int, ...]:
+    """The concepts that metadata list with commas between; what is no number is left out."""
+    return tuple(number for part in text.split(",") if (number := concept_number(part)) is not None)
 
 
 def counted_as(found: tuple[int, ...], reassigned: int | None) -> tuple[int, ...]:

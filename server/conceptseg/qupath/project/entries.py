@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -14,6 +17,12 @@ from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.domain.json_file import read_json
 
 PROJECT_FILE = "project.qpproj"
+
+# QuPath's entryID is a number of Java (long). It is the name of a folder, so nothing else may pass for one.
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:/")
+# Control characters, lone surrogates (no file can hold them) and the two Unicode line breaks.
+_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,21 +51,38 @@ class ImageEntry:
 def find_project(path: Path) -> Path:
     """The project file that ``path`` names: the file itself, or the folder that holds it.
 
+    A link to a project file is followed, since the project's data are beside the file itself.
+
     Raises:
-        ProjectError: there is none.
+        ProjectError: there is none, or a folder holds several.
     """
     path = Path(path)
-    file = path / PROJECT_FILE if path.is_dir() else path
+    file = path
+    if path.is_dir():
+        found = projects_in(path)
+        if len(found) > 1:
+            names = ", ".join(project.name for project in found)
+            raise ProjectError(f"{path} holds several QuPath projects: {names}. Name one of these files.")
+        file = found[0] if found else path / PROJECT_FILE
+    if file.is_symlink():
+        file = file.resolve()
     if file.suffix != ".qpproj" or not file.is_file():
         raise ProjectError(f"There is no QuPath project {file}. Expected project.qpproj, or its folder.")
     return file.absolute()
+
+
+def projects_in(folder: Path) -> list[Path]:
+    """The project file of a folder: ``project.qpproj``, or else all that have another name."""
+    if (folder / PROJECT_FILE).is_file():
+        return [folder / PROJECT_FILE]
+    return sorted(file for file in folder.glob("*.qpproj") if file.is_file() and not file.name.startswith("."))
 
 
 def read_document(project: Path) -> dict[str, Any]:
     """The content of a project file.
 
     Raises:
-        ProjectError: it cannot be read, or is not a project of QuPath 0.2 or later.
+        ProjectError: it cannot be read, is not a project of QuPath 0.2 or later, or an image has no proper number.
     """
     remedy = f"QuPath keeps its previous state beside it as {project.name}.backup: rename that file."
     try:
@@ -66,12 +92,37 @@ def read_document(project: Path) -> dict[str, Any]:
     images = document.get("images") if isinstance(document, dict) else None
     if not isinstance(images, list) or not all(isinstance(image, dict) and "entryID" in image for image in images):
         raise ProjectError(f"{project} lists no images. Expected a project of QuPath 0.2 or later.")
+    for image in images:
+        number = image["entryID"]
+        if isinstance(number, bool) or not isinstance(number, int | str) or not _NUMBER.fullmatch(str(number)):
+            raise ProjectError(
+                f"{project} is damaged: expected a whole number as entryID of every image, got {str(number)[:40]!r}. "
+                f"{remedy}"
+            )
     return document
 
 
 def entries_of(document: Mapping[str, Any]) -> tuple[ImageEntry, ...]:
     """The images of a project file's content, in its order."""
     return tuple(_entry(image) for image in document["images"])
+
+
+def read_entries(project: Path, *, rebase: tuple[str, Path] | None = None) -> tuple[ImageEntry, ...]:
+    """The images of a project file, with their slides where they are now.
+
+    Args:
+        project: The project file.
+        rebase: Folder where the project says that slides are, and where they are now.
+
+    Raises:
+        ProjectError: it cannot be read, or has no images.
+    """
+    document = read_document(project)
+    if not document["images"]:
+        raise ProjectError(f"{project} has no images. Add some in QuPath with the button Add images, and save.")
+    if rebase:
+        document, _ = rebased(document, old=rebase[0], new=rebase[1])
+    return entries_of(relocated(document, project))
 
 
 def choose(
@@ -101,11 +152,17 @@ def only_entry(document: Mapping[str, Any], identifier: str) -> dict[str, Any]:
     """The same project with this image alone.
 
     Raises:
-        ProjectError: the image is not in the project.
+        ProjectError: the image is not in the project, or another one has its number.
     """
     images = [image for image in document["images"] if str(image["entryID"]) == identifier]
     if not images:
         raise ProjectError(f"Image {identifier} is no longer in the project: somebody removed it meanwhile.")
+    if len(images) > 1:
+        names = " and ".join(_name(image) for image in images)
+        raise ProjectError(
+            f"{names} have the same number {identifier} in the project, so each would get the other's objects. In "
+            "QuPath, remove all but one, and add their slides again."
+        )
     return {**document, "images": images}
 
 
@@ -127,7 +184,7 @@ def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[s
         path = _path_of(uri)
         if path is None or not path.is_relative_to(old_path):
             return uri
-        return "file:" + quote((PurePosixPath(_uri_path(str(new.absolute()))) / path.relative_to(old_path)).as_posix())
+        return _file_uri(PurePosixPath(_uri_path(str(new.absolute()))) / path.relative_to(old_path))
 
     images = []
     for image in document["images"]:
@@ -137,6 +194,33 @@ def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[s
     return {**document, "images": images}, moved
 
 
+def relocated(document: Mapping[str, Any], project: Path) -> dict[str, Any]:
+    """The same project with slides that were copied together with it, as QuPath proposes when it opens a copy.
+
+    A project says where it was when it was saved (``uri``). A slide that is not where the project says, but at the
+    same place relative to the project file, is taken from there.
+
+    Args:
+        document: Content of the project file.
+        project: The project file, where it is now.
+    """
+    file = _path_of(document.get("uri"))
+    if file is None:
+        return dict(document)
+    old = file.parent if file.suffix == ".qpproj" else file
+    new = project.parent.resolve()
+
+    def move(uri: str) -> str:
+        path = _path_of(uri)
+        if path is None or _drive(path) != _drive(old) or _is_there(_native(path)):
+            return uri
+        found = Path(os.path.normpath(new / posixpath.relpath(path, old)))
+        return _file_uri(PurePosixPath(_uri_path(str(found)))) if _is_there(found) else uri
+
+    images = [{**image, "serverBuilder": _with_uris(image.get("serverBuilder"), move)} for image in document["images"]]
+    return {**document, "images": images}
+
+
 def _entry(image: Mapping[str, Any]) -> ImageEntry:
     builder = image.get("serverBuilder") or {}
     metadata = builder.get("metadata") or {}
@@ -144,7 +228,7 @@ def _entry(image: Mapping[str, Any]) -> ImageEntry:
     path = _path_of(uris[0]) if len(uris) == 1 else None
     return ImageEntry(
         identifier=str(image["entryID"]),
-        name=str(image.get("imageName") or f"image {image['entryID']}"),
+        name=_name(image),
         slide=_native(path) if path else None,
         problem=_problem(builder, uris, path),
         width=metadata.get("width"),
@@ -153,11 +237,21 @@ def _entry(image: Mapping[str, Any]) -> ImageEntry:
     )
 
 
+def _name(image: Mapping[str, Any]) -> str:
+    name = image.get("imageName")
+    return _printable(name) if isinstance(name, str) and name else f"image {image['entryID']}"
+
+
+def _printable(text: str) -> str:
+    """A text that terminals, tables and file names can hold."""
+    return "".join("\ufffd" if unicodedata.category(character) in _UNPRINTABLE else character for character in text)
+
+
 def _problem(builder: Mapping[str, Any], uris: Sequence[str], path: PurePosixPath | None) -> str | None:
     args = [str(argument) for argument in builder.get("args") or ()]
     series = args[args.index("--series") + 1] if "--series" in args[:-1] else "0"
     if len(uris) == 1 and path is None:
-        return f"its pixels are at {uris[0]}, not in a file"
+        return f"its pixels are at {_printable(uris[0])}, not in a file"
     if builder.get("builderType", "uri") != "uri" or len(uris) != 1:
         return "QuPath shows it rotated, cropped or otherwise transformed, not as its file has it"
     if series != "0":
@@ -193,22 +287,44 @@ def _with_uris(builder: Any, change: Callable[[str], str]) -> Any:
     return [_with_uris(value, change) for value in builder] if isinstance(builder, list) else builder
 
 
-def _path_of(uri: str) -> PurePosixPath | None:
-    parts = urlsplit(uri)
-    if parts.scheme != "file":
+def _path_of(uri: object) -> PurePosixPath | None:
+    """The absolute path that a URI names; None if it names no file."""
+    if not isinstance(uri, str):
         return None
-    return PurePosixPath((f"//{parts.netloc}" if parts.netloc else "") + unquote(parts.path))
+    try:
+        parts = urlsplit(uri)
+        path = (f"//{parts.netloc}" if parts.netloc else "") + unquote(parts.path)
+        path.encode()
+    except ValueError:  # a damaged host name, or a lone surrogate
+        return None
+    return PurePosixPath(path) if parts.scheme == "file" and path.startswith("/") and "\0" not in path else None
+
+
+def _file_uri(path: PurePosixPath) -> str:
+    return "file:" + quote(path.as_posix())
+
+
+def _drive(path: PurePosixPath) -> tuple[str, str]:
+    """What has to be the same for a path to be relative to another."""
+    return path.root, path.parts[1] if _WINDOWS_DRIVE.match(str(path)) else ""
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # too long a name, or a folder that may not be read
+        return False
 
 
 def _uri_path(folder: str) -> str:
     """A folder as it stands in a URI: forward slashes, and one before a drive letter."""
     folder = folder.replace("\\", "/")
-    return f"/{folder}" if re.match(r"[A-Za-z]:/", folder) else folder
+    return f"/{folder}" if _WINDOWS_DRIVE.match(f"/{folder}") else folder
 
 
 def _native(path: PurePosixPath) -> Path:
     text = str(path)
-    return Path(text[1:] if re.match(r"/[A-Za-z]:/", text) else text)
+    return Path(text[1:] if _WINDOWS_DRIVE.match(text) else text)
 
 
 def _listed(entries: Iterable[ImageEntry]) -> str:

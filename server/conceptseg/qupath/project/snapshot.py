@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+
+from conceptseg.domain.errors import ProjectError
 
 _PIECE = 1 << 20
 
@@ -25,15 +28,23 @@ class FileState:
 
 
 def state_of(path: Path) -> FileState | None:
-    """The file's state now; None if there is no such file."""
+    """The file's state now; None if there is no such file.
+
+    Raises:
+        ProjectError: it is no file, or cannot be read.
+    """
     digest = hashlib.sha256()
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would never end
+            raise ProjectError(f"{path} is no file. Remove it.")
         with path.open("rb") as file:
             status = path.stat()
             while piece := file.read(_PIECE):
                 digest.update(piece)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ProjectError(f"Cannot read {path}: {error.strerror or error}. Check its permissions.") from error
     return FileState(size=status.st_size, mtime_ns=status.st_mtime_ns, sha256=digest.hexdigest())
 
 

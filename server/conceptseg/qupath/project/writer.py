@@ -18,7 +18,8 @@ from conceptseg.domain.errors import ProjectError
 from conceptseg.domain.files import replacing, sync
 from conceptseg.qupath.project.contents import Changes, ImageContents, Outline, ProjectBackend
 from conceptseg.qupath.project.create import create_project
-from conceptseg.qupath.project.entries import ImageEntry, entries_of, read_document, rebased
+from conceptseg.qupath.project.entries import ImageEntry, read_document, read_entries, rebased
+from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.journal import Journal, PastRun, read_journal
 from conceptseg.qupath.project.lock import ProjectLock
 from conceptseg.qupath.project.snapshot import FileState, is_unchanged, state_of
@@ -50,7 +51,7 @@ class ProjectReader:
 
     def entries(self) -> tuple[ImageEntry, ...]:
         """The images of the project."""
-        return entries_of(read_document(self.project))
+        return read_entries(self.project)
 
     def contents(self, image: str) -> ImageContents:
         """What an image holds."""
@@ -107,12 +108,12 @@ class ProjectWriter(ProjectReader):
             force: Ignore the lock that a process on another computer left.
 
         Raises:
-            ProjectError: somebody else is writing to the project, or its folder cannot be written.
+            ProjectError: somebody else is writing to the project, or its folder cannot be written or is a link.
         """
-        self._folder = project.parent / OWN_FOLDER
+        self._folder = part_of(project, OWN_FOLDER)
         # In the project's own folder, since a file can only be renamed within one file system.
-        super().__init__(project, backend=backend, stages=self._folder / "stage")
-        self._journal = Journal(self._folder / JOURNAL)
+        super().__init__(project, backend=backend, stages=part_of(project, OWN_FOLDER, "stage"))
+        self._journal = Journal(part_of(project, OWN_FOLDER, JOURNAL))
         self._recording = False
         self._backups: Path | None = None
         self._read: dict[str, tuple[FileState | None, ImageContents]] = {}
@@ -120,7 +121,7 @@ class ProjectWriter(ProjectReader):
         try:
             self._folder.mkdir(exist_ok=True)
             sync(project.parent)
-            self._lock = ProjectLock(self._folder / "lock", force=force)
+            self._lock = ProjectLock(part_of(project, OWN_FOLDER, "lock"), force=force)
         except OSError as error:
             raise _cannot_write(self._folder, error) from error
         shutil.rmtree(self._stages, ignore_errors=True)  # what a killed process left
@@ -173,8 +174,8 @@ class ProjectWriter(ProjectReader):
 
     def keep_backups(self, name: str) -> None:
         """Keep what is replaced from now on in ``.conceptseg/backup/NAME``; only the newest few are kept."""
-        root = self._folder / "backup"
-        self._backups = root / name
+        self._backups = part_of(self.project, OWN_FOLDER, "backup", name)
+        root = self._backups.parent
         try:
             self._backups.mkdir(parents=True, exist_ok=True)
             os.utime(self._backups)
@@ -292,7 +293,7 @@ class ProjectWriter(ProjectReader):
             return
         backup = self._backups / name
         try:
-            os.link(file, backup)  # the old content stays under this name when a new file takes the other
+            os.link(file.resolve(), backup)  # the old content stays under this name when a new file takes the other
         except OSError:
             with replacing(backup) as temporary:
                 shutil.copy2(file, temporary)
@@ -300,10 +301,10 @@ class ProjectWriter(ProjectReader):
 
     @property
     def _classes(self) -> Path:
-        return self.project.parent / CLASSES
+        return part_of(self.project, *CLASSES.parent.parts) / CLASSES.name
 
     def _data(self, image: str) -> Path:
-        return self.project.parent / "data" / image
+        return part_of(self.project, "data", image)
 
     def _require_same_project(self) -> None:
         if not is_unchanged(self.project, self._project_state):
