@@ -62,3 +62,19 @@ def test_a_view_that_is_not_contiguous_is_labelled_like_its_copy():
 def test_what_is_no_label_map_is_refused_with_the_expected_shape_and_type(labels):
     with pytest.raises(InvalidRequestError, match=r"Expected labels \(h, w\) of uint8 or uint16"):
         label_components(labels)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_runs_inside_a_mask_are_all_its_pixels_and_no_others(share):
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 3, (40, 50), np.uint8)
+    mask = rng.random(labels.shape) < share
+    found = label_components(labels)
+    runs = found.runs_inside(mask)
+    painted = np.full(labels.shape, -1)
+    for y in range(len(labels)):
+        for run in range(runs.row_start[y], runs.row_start[y + 1]):
+            assert (painted[y, runs.first[run] : runs.stop[run]] == -1).all()
+            painted[y, runs.first[run] : runs.stop[run]] = runs.component[run]
+    numbers = found.painted(np.arange(len(found.label)))
+    np.testing.assert_array_equal(painted, np.where(mask, numbers, -1))

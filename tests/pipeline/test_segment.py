@@ -125,6 +125,49 @@ def test_results_are_cut_to_the_parents_shape(region_of, colon, encoder, diction
     assert covered.area > 0.9 * parent.area
 
 
+def inside(parent, grid):
+    """The pixels whose centres lie in ``parent``."""
+    x = grid.region.x + (np.arange(grid.width) + 0.5) * grid.scale_x
+    y = grid.region.y + (np.arange(grid.height) + 0.5) * grid.scale_y
+    return shapely.contains_xy(parent, *np.meshgrid(x, y))
+
+
+def test_the_label_map_ends_with_the_parents_shape(region_of, colon, encoder, dictionary):
+    parent = shapely.Point(260, 240).buffer(150)
+    labels = segment(region_of(colon), encoder=encoder, dictionary=dictionary, clip=parent).label_map.labels
+    found = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=EXACT, clip=parent)
+    assert not labels[~inside(parent, found.label_map.grid)].any()
+    # Without simplification and clean-up the polygons are what the map says, cut between pixels.
+    areas = np.zeros(16)
+    for polygon in found.polygons:
+        areas[polygon.concept] += polygon.polygon.area
+    pixels = np.bincount(found.label_map.labels.ravel(), minlength=17)[1:]
+    assert areas == pytest.approx(pixels, abs=30)
+    assert areas.sum() == pytest.approx(pixels.sum(), rel=1e-3)
+
+
+def test_means_count_nothing_outside_the_parents_shape(region_of, colon, encoder, dictionary):
+    settings = replace(EXACT, whole_region=True)
+    # Both parts together are the whole, so are their sums; the line between them follows pixels, not tokens.
+    left, right = shapely.box(0, 0, 203, 512), shapely.box(203, 0, 512, 512)
+    sums = []
+    for clip in (None, left, right):
+        found = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=settings, clip=clip)
+        pixels = np.bincount(found.label_map.labels.ravel(), minlength=17)[1:]
+        assert [concept.area_um2 * 4 for concept in found.concepts] == pytest.approx(pixels)
+        sums.append(pixels * [concept.mean_activation for concept in found.concepts])
+    assert sums[1] + sums[2] == pytest.approx(sums[0], rel=1e-5)
+
+
+def test_a_sliver_without_a_pixel_inside_has_means_too(region_of, colon, encoder, dictionary):
+    settings = replace(EXACT, whole_region=True)
+    parent = shapely.box(100, 100.6, 400, 100.9)
+    found = segment(region_of(colon), encoder=encoder, dictionary=dictionary, settings=settings, clip=parent)
+    assert found.polygons
+    assert not found.label_map.labels.any()
+    assert all(0 < polygon.measurements["Concept purity"] <= 1 for polygon in found.polygons)
+
+
 def test_a_region_without_tissue_has_an_empty_result(region_of, encoder, dictionary):
     glass = np.full((200, 300, 3), 240, np.uint8)
     for method in ("projection", "nearest", "learned", "matched", "reference"):
@@ -310,6 +353,7 @@ class TestARegionOfManySheets:
     def test_it_is_cut_to_the_parents_shape(self, small_sheets, region_of, colon, encoder, dictionary):
         parent = shapely.Point(260, 250).buffer(200)
         many = segment(region_of(colon), encoder=encoder, dictionary=dictionary, clip=parent)
+        assert not many.label_map.labels[~inside(parent, many.label_map.grid)].any()
         assert parent.buffer(1).covers(shapely.union_all([polygon.polygon for polygon in many.polygons]))
 
     def test_a_failure_in_a_sheet_ends_the_run(self, small_sheets, monkeypatch, region_of, colon, encoder, dictionary):

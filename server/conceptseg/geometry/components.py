@@ -39,6 +39,24 @@ class Components:
         _paint(self.runs, value, out)
         return out
 
+    def runs_inside(self, mask: NDArray[np.bool_]) -> Runs:
+        """Those of their pixels that lie inside ``mask``, (h, w)."""
+        number = np.where(mask, self.painted(np.arange(1, len(self.label) + 1, dtype=np.int32)), 0)
+        changes = np.ones(number.shape, np.bool_)
+        np.not_equal(number[:, 1:], number[:, :-1], out=changes[:, 1:])
+        row, first = np.nonzero(changes)
+        # A run ends where the next one of its row begins, or with the row.
+        stop = np.append(first[1:], 0)
+        stop[stop == 0] = number.shape[1]
+        inside = number[row, first] > 0
+        row, first, stop = row[inside], first[inside], stop[inside]
+        return Runs(
+            row_start=np.searchsorted(row, np.arange(number.shape[0] + 1)).astype(np.int64),
+            first=first.astype(np.int32),
+            stop=stop.astype(np.int32),
+            component=number[row, first] - 1,
+        )
+
 
 def label_components(labels: Labels) -> Components:
     """Number the 4-connected areas of equal label, background components included.

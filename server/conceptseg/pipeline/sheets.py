@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.errors import InvalidRequestError, OutputError
-from conceptseg.domain.labels import Labels, label_dtype
+from conceptseg.domain.labels import Labels, Runs, label_dtype
 from conceptseg.domain.region import PixelGrid
 from conceptseg.domain.scratch import reserve
 from conceptseg.factorization.activations import ActivationMap
@@ -36,6 +36,9 @@ _MARGINS_PX = (128, 2048)
 _MARGIN_SIDES = 4
 """It is so many times as wide as a square of the smallest area that is kept."""
 
+_OUTSIDE_WEIGHT = 1e-6
+"""What a pixel outside the clip counts: next to nothing, but a sliver that holds no pixel's centre has means, too."""
+
 _IN_MEMORY_PX = 1 << 28
 """Label maps with more pixels are kept in a temporary file."""
 
@@ -43,6 +46,8 @@ _IN_MEMORY_PX = 1 << 28
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Outlines:
     """Polygons of one label each that form one coverage, with sums over their pixels.
+
+    Polygons that go on beyond a clip are whole until they are placed; their sums are those of the pixels inside it.
 
     Attributes:
         polygons: n polygons in pixel corners of the label map.
@@ -216,7 +221,7 @@ def outline_sheet(
         settings: How.
         stride_px: Output px per token side.
         clip: Shape of the parent annotation in full-resolution px, or None.
-        canvas: Gets the labels.
+        canvas: Gets the labels, cut to ``clip``: a pixel is inside if its centre is.
 
     Returns:
         Outlines in px of the whole grid.
@@ -254,22 +259,31 @@ def outline_sheet(
     labels = np.ascontiguousarray(labels[top : top + sheet.height, left : left + sheet.width])
     if not labels.any():
         return _NOTHING
-    canvas.put(labels, sheet)
     coverage = polygonize(labels, tolerance_px=settings.tolerance_px)
     parts = coverage.components
-    activation, purity = component_statistics(
-        activations,
-        stride_px=stride_px,
-        runs=parts.runs,
-        labels=parts.label,
-        offset_px=(sheet.y - first_row * stride_px, sheet.x),
-    )
+
+    def summed(runs: Runs) -> NDArray[np.float64]:
+        """(3, n) pixels, activation and purity of every component, summed over runs of its pixels."""
+        n_pixels = np.bincount(runs.component, runs.stop - runs.first, minlength=len(parts.label))
+        offset_px = (sheet.y - first_row * stride_px, sheet.x)
+        statistics = component_statistics(
+            activations, stride_px=stride_px, runs=runs, labels=parts.label, offset_px=offset_px
+        )
+        return np.stack([n_pixels, *statistics])
+
+    sums = summed(parts.runs)
+    if clip is not None:
+        inside = rasterize(clip, grid=grid, part=(sheet.x, sheet.y, sheet.width, sheet.height))
+        sums = (1 - _OUTSIDE_WEIGHT) * summed(parts.runs_inside(inside)) + _OUTSIDE_WEIGHT * sums
+        labels = labels * inside
+    canvas.put(labels, sheet)
+    area_px, activation, purity = sums
     own = coverage.component
     corner = np.array([sheet.x, sheet.y], np.float64)
     return Outlines(
         polygons=coverage.outlines.with_xy(coverage.outlines.xy + corner),
         label=coverage.labels.astype(np.int64),
-        area_px=parts.area_px[own].astype(np.float64),
+        area_px=area_px[own],
         activation=activation[own],
         purity=purity[own],
     )
