@@ -33,13 +33,18 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available() or torch.backends.mps.is_available()
 
 
+def _has_browser() -> bool:
+    chromium = any(shutil.which(name) for name in CHROMIUM_NAMES)
+    return bool(chromium and shutil.which("chromedriver") and importlib.util.find_spec("selenium"))
+
+
 # Marker -> what it needs, in words, and whether this machine has it.
 TIERS: dict[str, tuple[str, Callable[[], bool]]] = {
     "shared": ("the shared development data (CONCEPTSEG_SHARED_DATA)", SHARED_DATA.is_dir),
     "qupath": ("a QuPath installation (PAQUO_QUPATH_DIR)", lambda: bool(find_qupath_installations())),
     "gpu": ("a GPU", _has_gpu),
     "ray": ("ray (pip install 'conceptseg[ray]')", lambda: importlib.util.find_spec("ray") is not None),
-    "browser": ("Chromium", lambda: any(shutil.which(name) for name in CHROMIUM_NAMES)),
+    "browser": ("Chromium, chromedriver beside it and selenium (Debian: chromium-driver)", _has_browser),
 }
 _available = cache(lambda tier: TIERS[tier][1]())
 _tiers_of_test = pytest.StashKey[dict[str, set[str]]]()
@@ -149,20 +154,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def tier_lines(stats: dict[str, list], tiers_of_test: dict[str, set[str]]) -> Iterator[str]:
-    """One line per tier: how many of its tests ran, and how many were skipped for want of what."""
+    """One line per tier: how many of its tests ran, and how many were skipped for want of what.
+
+    Tests that were skipped for another reason, and files that were skipped as a whole, are told too.
+    """
     ran: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
+    others: Counter[tuple[str, str]] = Counter()
     # A test can have several reports (its call, and a failing teardown), so count tests, not reports.
-    skipped_tests = {r.nodeid for r in stats.get("skipped", ())}
+    reasons = {r.nodeid: _reason(r) for r in stats.get("skipped", ())}
     ran_tests = {r.nodeid for key in ("passed", "failed", "error", "xfailed", "xpassed") for r in stats.get(key, ())}
     for test, tiers in tiers_of_test.items():
         for tier in tiers:
-            if test in skipped_tests and not _available(tier):
+            if test in reasons and not _available(tier):
                 skipped[tier] += 1
+            elif test in reasons and all(_available(other) for other in tiers):
+                others[tier, reasons[test]] += 1
             elif test in ran_tests:
                 ran[tier] += 1
     for tier, (needs, _) in TIERS.items():
-        if skipped[tier]:
-            yield f"{tier}: {ran[tier]} ran, {skipped[tier]} skipped for want of {needs}"
-        else:
-            yield f"{tier}: {ran[tier]} ran, 0 skipped"
+        parts = [f"{skipped[tier]} skipped for want of {needs}"] if skipped[tier] else []
+        parts += [f"{count} skipped: {reason}" for (other, reason), count in others.items() if other == tier]
+        yield f"{tier}: {ran[tier]} ran, {', '.join(parts) or '0 skipped'}"
+    for nodeid, reason in reasons.items():
+        if "::" not in nodeid:
+            yield f"{nodeid}: skipped as a whole: {reason}"
+
+
+def _reason(report: pytest.TestReport | pytest.CollectReport) -> str:
+    text = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    return text.removeprefix("Skipped: ")

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import pytest
 from shapely import box
+from tests.report import browser
 from tests.report.tissue import SIZE, evidence, piece, slide, stripes, tissue_file
 
 from conceptseg.cli.main import main
@@ -22,7 +23,6 @@ from conceptseg.report.review import review_of
 from conceptseg.report.serve import ReviewServer
 
 pytestmark = pytest.mark.browser
-browser = pytest.importorskip("tests.report.browser", reason="needs selenium", exc_type=ImportError)
 
 NASTY = "\"quoted\" 'single' </script><script>document.title = 1</script> <img src=x onerror=alert(1)> & 🧬 שלום عربى"
 LONG = "stroma " * 28 + "abc"  # 199 characters, as long as people get
