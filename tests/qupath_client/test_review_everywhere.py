@@ -142,6 +142,7 @@ def project(qupath: Headless, conceptseg: Callable[..., str], tmp_path: Path) ->
 @pytest.fixture
 def page(tmp_path: Path) -> Iterator[Any]:
     from tests.report import browser
+
     driver = browser.start(tmp_path)
     try:
         page = browser.Page(driver, tmp_path)

@@ -19,12 +19,13 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidRequestError
+from conceptseg.domain.errors import DeviceMemoryError, EncoderError, InvalidRequestError, OutputError
 from conceptseg.domain.progress import Progress
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.imaging.source import RegionSource
 from conceptseg.qupath.run import annotate_in_threads
 from conceptseg.rpc import convert
+from conceptseg.rpc import server as server_module
 from conceptseg.rpc.auth import credentials
 from conceptseg.rpc.client import Client, connect
 from conceptseg.rpc.endpoint import Endpoint, endpoint_path, read_endpoint, remove_endpoint, write_endpoint
@@ -119,6 +120,35 @@ class TestBeingFound:
 
 
 class TestStarting:
+    def test_a_configuration_folder_that_cannot_be_written_is_said(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("CONCEPTSEG_CONFIG_DIR", str(tmp_path / "file"))  # a folder that even root cannot write
+        with pytest.raises(OutputError, match=r"server\.json: File exists.*CONCEPTSEG_CONFIG_DIR"):
+            Server(ServeSettings(device="cpu"), annotate=annotate_in_threads)
+        assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+    def test_a_configuration_folder_that_goes_while_it_runs_does_not_end_the_server(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        with running() as server, connect() as client:
+            (tmp_path / "file").touch()
+            monkeypatch.setenv("CONCEPTSEG_CONFIG_DIR", str(tmp_path / "file"))
+            tried = threading.Event()
+            write = server_module.write_endpoint
+
+            def write_and_tell(endpoint: Endpoint) -> Path:
+                try:
+                    return write(endpoint)
+                finally:
+                    tried.set()
+
+            monkeypatch.setattr(server_module, "write_endpoint", write_and_tell)
+            assert tried.wait(30)
+            assert client.info().name == "conceptseg"
+            assert server.endpoint
+
     @pytest.mark.parametrize(
         ("settings", "says"),
         [
@@ -165,8 +195,9 @@ class TestStarting:
 
 
 @pytest.fixture
-def certificate(tmp_path: Path) -> tuple[Path, Path]:
-    """A certificate for localhost and its key."""
+def certificate(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Path, Path]:
+    """A certificate for localhost, or for the names of the test's parameter, and its key."""
+    names = getattr(request, "param", "DNS:localhost,IP:127.0.0.1")
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl")
     certificate, key = tmp_path / "cert.pem", tmp_path / "key.pem"
@@ -174,12 +205,39 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
         [
             *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
             *("-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-addext", f"subjectAltName={names}"),
         ],
         check=True,
         capture_output=True,
     )
     return certificate, key
+
+
+@pytest.mark.parametrize(
+    ("certificate", "host", "announced"),
+    [
+        ("DNS:gpu-machine,DNS:localhost", "0.0.0.0", "localhost"),
+        ("DNS:localhost", "127.0.0.1", "localhost"),
+        ("DNS:localhost,IP:127.0.0.1", "0.0.0.0", "127.0.0.1"),
+    ],
+    indirect=["certificate"],
+)
+def test_the_server_announces_a_name_that_its_certificate_has(
+    certificate: tuple[Path, Path], host: str, announced: str
+) -> None:
+    with running(host=host, tls_certificate=certificate[0], tls_key=certificate[1]) as server:
+        assert server.endpoint.endpoint.rpartition(":")[0] == announced
+        with connect() as client:
+            assert client.info().name == "conceptseg"
+
+
+@pytest.mark.parametrize("certificate", ["DNS:gpu-machine,DNS:*.example.org"], indirect=True)
+def test_a_certificate_for_other_names_is_said(
+    certificate: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(host="0.0.0.0", tls_certificate=certificate[0], tls_key=certificate[1]) as server:
+        assert server.endpoint.endpoint.startswith("gpu-machine:")
+    assert "is for gpu-machine, *.example.org and not for 0.0.0.0" in caplog.text
 
 
 def test_tls(certificate: tuple[Path, Path], make_source: MakeSource) -> None:

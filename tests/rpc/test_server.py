@@ -297,7 +297,10 @@ class TestErrorsAreToldApart:
                 channel_with_token = grpc.intercept_channel(channel, _WithToken(metadata))
                 with pytest.raises(grpc.RpcError):
                     ProtoReflectionDescriptorDatabase(channel_with_token).get_services()
-        with Client(server.endpoint, "wrong") as stranger, pytest.raises(AuthenticationError):
+        with (
+            Client(server.endpoint, "wrong") as stranger,
+            pytest.raises(AuthenticationError, match="leave out --token"),
+        ):
             stranger.segment(make_source())
 
     def test_request_ids_lead_to_the_log(self, server: Any) -> None:

@@ -158,7 +158,7 @@ def install(folder: UserFolder, extension: Extension) -> Report:
     """
     report = Report(folder=folder)
     extensions, scripts = folder.path / "extensions", _scripts_folder(folder.path)
-    _make_folders(extensions, scripts)
+    _make_folders(extensions, scripts, remedy="Choose another --qupath-user-dir.")
 
     _install_jar(extension.jar, extensions, report=report)
 
@@ -245,7 +245,7 @@ def write_server_command() -> Path:
         OutputError: the file cannot be written.
     """
     path = server_command_path()
-    _make_folders(path.parent)
+    _make_folders(path.parent, remedy="Let the environment variable CONCEPTSEG_CONFIG_DIR name another folder.")
     _write(path, json.dumps({"command": server_command()}, indent=2).encode() + b"\n")
     return path
 
@@ -428,14 +428,12 @@ def _in_use(path: Path) -> OutputError:
     )
 
 
-def _make_folders(*folders: Path) -> None:
+def _make_folders(*folders: Path, remedy: str) -> None:
     for folder in folders:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(
-                f"Cannot create {folder}: {error.strerror or error}. Choose another --qupath-user-dir."
-            ) from error
+            raise OutputError(f"Cannot create {folder}: {error.strerror or error}. {remedy}") from error
 
 
 def _checksum(path: Path) -> str | None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
-from conceptseg.domain.errors import ConceptSegError
+from conceptseg.domain.errors import ConceptSegError, OutputError
 from conceptseg.domain.json_file import read_json
 from conceptseg.rpc.errors import ServerUnavailableError
 
@@ -43,16 +43,27 @@ def endpoint_path() -> Path:
 
 
 def write_endpoint(endpoint: Endpoint) -> Path:
-    """Write the file, readable by its owner alone; the latest server wins."""
+    """Write the file, readable by its owner alone; the latest server wins.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     path = endpoint_path()
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    # Private from the first moment on: created with its mode, not changed to it.
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(asdict(endpoint), file)
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        temporary.unlink(missing_ok=True)
+        # Private from the first moment on: created with its mode, not changed to it.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            json.dump(asdict(endpoint), file)
+        temporary.replace(path)
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {path}: {error.strerror or error}. QuPath and `--server auto` find the server by this file. "
+            "Make its folder writable, or let the environment variable CONCEPTSEG_CONFIG_DIR name another folder, for "
+            "the programs that use the server, too."
+        ) from error
     return path
 
 

@@ -112,6 +112,13 @@ _BY_CODE: dict[grpc.StatusCode, type[ConceptSegError]] = {
 def error_of(code: grpc.StatusCode, message: str, trailing: Iterable[Any], *, endpoint: str) -> ConceptSegError:
     """The error that a status stands for: the inverse of `status_of`, for clients."""
     kind = _BY_NAME.get(str(dict(trailing).get(ERROR_KEY)))
+    if kind is AuthenticationError:
+        # The server's own sentence is for programs that send the token themselves.
+        return AuthenticationError(
+            f"The server at {endpoint} does not accept the token: it makes a new one with every start. On the server's "
+            "own computer leave out --token and CONCEPTSEG_TOKEN. On another one, give --token or CONCEPTSEG_TOKEN the "
+            "token from server.json in the configuration folder there."
+        )
     if kind is not None:
         return kind(message)
     if code is grpc.StatusCode.UNAVAILABLE:

@@ -17,11 +17,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from conceptseg import __version__
-from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.encoders.allocator import give_back_free_memory
 from conceptseg.encoders.shared import DeviceQueue
 from conceptseg.pipeline.batch import AnnotateProject
 from conceptseg.rpc.activity import Activity
+from conceptseg.rpc.announce import announced_host
 from conceptseg.rpc.auth import TokenInterceptor, new_token
 from conceptseg.rpc.calls import Calls
 from conceptseg.rpc.encoders import EncoderStore
@@ -92,6 +93,7 @@ class Server:
         Raises:
             InvalidRequestError: the address cannot be bound, TLS is missing or half given, a root does not exist.
             EncoderError: the device cannot be used.
+            OutputError: the endpoint file cannot be written.
         """
         credentials = _credentials(settings)
         limits = settings.limits
@@ -135,13 +137,17 @@ class Server:
         self._server.start()
         certificate = settings.tls_certificate
         self.endpoint = Endpoint(
-            endpoint=f"{_bracketed(settings.host)}:{port}",
+            endpoint=f"{_bracketed(announced_host(settings.host, port, certificate))}:{port}",
             token=token,
             pid=os.getpid(),
             version=__version__,
             tls_certificate=str(certificate.resolve()) if certificate else "",
         )
-        write_endpoint(self.endpoint)
+        try:
+            write_endpoint(self.endpoint)
+        except OutputError:
+            self._server.stop(0)
+            raise
         self._set_health(serving=True)
 
     def ready(self) -> dict[str, object]:
@@ -181,8 +187,8 @@ class Server:
         trimmed = True
         while not self._stop.wait(_WATCH_SECONDS):
             self._engine.calls.cancel_overdue()
-            if not endpoint_path().exists():  # a server that was started later has ended, and took its entry along
-                with suppress(OSError):  # tried again in a moment
+            with suppress(OSError, OutputError):  # tried again in a moment
+                if not endpoint_path().exists():  # a server that was started later has ended, and took its entry along
                     write_endpoint(self.endpoint)
             patience = _QUIET_SECONDS_CUT_SHORT if self._activity.cut_short else _QUIET_SECONDS
             quiet = self._activity.idle_seconds > patience
