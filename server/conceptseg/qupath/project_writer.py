@@ -6,6 +6,7 @@ of it happens in a process of its own, and paquo is imported there and nowhere e
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import traceback
@@ -33,9 +34,12 @@ from conceptseg.qupath.project.contents import (
     Changes,
     ClassStyle,
     ImageContents,
+    ImageState,
+    ObjectState,
     Outline,
     ProjectBackend,
     Result,
+    Step,
     concept_number,
     concept_numbers,
 )
@@ -144,6 +148,7 @@ class PaquoBackend:
         self._java_error = jpype.JException
         self._class = jpype.JClass
         self._uuid = jpype.JClass("java.util.UUID")
+        self._in_order = jpype.JClass("java.util.TreeMap")  # the order of a hash map depends on how it came about
         self._open_project = QuPathProject
         self._image_type = QuPathImageType.BRIGHTFIELD_H_E
         self._standard_classes = jpype.JClass("qupath.lib.objects.classes.PathClass$StandardPathClasses")
@@ -163,13 +168,43 @@ class PaquoBackend:
                     areas.append(self._area(annotation))
             return ImageContents(results=tuple(results), areas=tuple(areas), object_count=int(hierarchy.nObjects()))
 
+    def state(self, project: Path) -> ImageState:
+        """See `ProjectBackend`."""
+        with self._errors("read", project):
+            image_data = self._open_project(project, mode="r").images[0].java_object.readImageData()
+            hierarchy = image_data.getHierarchy()
+            grid = hierarchy.getTMAGrid()
+            facts = {
+                "image type": str(image_data.getImageType()),
+                "stains": str(image_data.getColorDeconvolutionStains()),
+                "properties": str(self._in_order(image_data.getProperties())),
+                "TMA grid": "" if grid is None else _grid(grid),
+            }
+            objects: dict[str, ObjectState] = {}
+            results: dict[str, tuple[Result, Mapping[str, float]]] = {}
+            read = self._result_reader()
+            for item in hierarchy.getRootObject().getDescendantObjects(self._java.ArrayList()):
+                identifier = str(item.getID())
+                while identifier in objects:  # what was imported twice has one id twice
+                    identifier += "'"
+                objects[identifier] = self._object_state(item)
+                result = read(item) if item.isAnnotation() else None
+                if result is not None:
+                    results[identifier] = (result, _measurements(item))
+            return ImageState(
+                objects=objects,
+                results=results,
+                steps=tuple(map(_step, image_data.getHistoryWorkflow().getSteps())),
+                facts=facts,
+            )
+
     def outlines(self, project: Path) -> Mapping[str, Outline]:
         """See `ProjectBackend`."""
         with self._errors("read", project):
             return {
                 str(annotation.getID()): Outline(
                     wkb=self._wkb(annotation.getROI()),
-                    measurements={str(name): float(value) for name, value in annotation.getMeasurements().items()},
+                    measurements=_measurements(annotation),
                 )
                 for annotation in self._hierarchy(project).getAnnotationObjects()
                 if annotation.getMetadata().containsKey(RUN)
@@ -264,15 +299,6 @@ class PaquoBackend:
         roi = annotation.getROI()
         path_class = annotation.getPathClass()
         class_name = str(path_class) if path_class is not None else None
-        facts = (
-            class_name,
-            str(annotation.getName()),
-            str(annotation.getDescription()),
-            bool(annotation.isLocked()),
-            int(annotation.getMeasurementList().size()),
-            *((str(roi.getRoiName()), float(roi.getArea()), float(roi.getLength())) if roi is not None else ()),
-            *((float(roi.getCentroidX()), float(roi.getCentroidY())) if roi is not None else ()),
-        )
         return Area(
             identifier=str(annotation.getID()),
             parent=_parent(annotation),
@@ -280,7 +306,28 @@ class PaquoBackend:
             wkb=self._wkb(roi) if roi is not None and roi.isArea() else None,
             z=int(roi.getZ()) if roi is not None else 0,
             t=int(roi.getT()) if roi is not None else 0,
-            fingerprint=repr(facts),
+        )
+
+    def _object_state(self, item: Any) -> ObjectState:
+        # Java writes whole maps in one call; a call from here costs some µs, and an image may have a million cells.
+        path_class = item.getPathClass()
+        facts = [
+            str(item.getName()),
+            str(item.getColor()),
+            str(item.isLocked()),
+            str(self._in_order(item.getMeasurements())),
+            str(self._in_order(item.getMetadata())),
+            *_shape(item.getROI()),
+        ]
+        if item.isCell():
+            facts += _shape(item.getNucleusROI())
+        if item.isTMACore():
+            facts.append(str(item.isMissing()))
+        return ObjectState(
+            kind=type(item).__name__.rpartition(".")[2].removeprefix("Path").removesuffix("Object"),
+            class_name=None if path_class is None else str(path_class),
+            parent=_parent(item),
+            rest=hashlib.blake2b("\n".join(facts).encode("utf-8", "surrogatepass"), digest_size=16).digest(),
         )
 
     def _wkb(self, roi: Any) -> bytes:
@@ -345,6 +392,32 @@ class PaquoBackend:
 def _parent(annotation: Any) -> str | None:
     parent = annotation.getParent()
     return None if parent is None or parent.isRootObject() else str(parent.getID())
+
+
+def _measurements(item: Any) -> dict[str, float]:
+    return {str(name): float(value) for name, value in item.getMeasurements().items()}
+
+
+def _shape(roi: Any) -> list[str]:
+    """What tells a shape from others, as text."""
+    if roi is None:
+        return []
+    numbers = (
+        *(roi.getBoundsX(), roi.getBoundsY(), roi.getBoundsWidth(), roi.getBoundsHeight()),
+        *(roi.getCentroidX(), roi.getCentroidY(), roi.getArea(), roi.getLength(), roi.getNumPoints()),
+        *(roi.getC(), roi.getZ(), roi.getT()),
+    )
+    return [str(roi.getRoiName()), *map(repr, numbers)]
+
+
+def _grid(grid: Any) -> str:
+    cores = " ".join(str(core.getID()) for core in grid.getTMACoreList())
+    return f"{grid.getGridWidth()} × {grid.getGridHeight()}: {cores}"
+
+
+def _step(step: Any) -> Step:
+    script = step.getScript() if hasattr(step, "getScript") else ""
+    return Step(name=str(step.getName()), content=f"{step.getParameterMap()} {script}")
 
 
 def _detach(annotations: Sequence[Any]) -> None:

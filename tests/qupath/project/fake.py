@@ -4,7 +4,7 @@ import json
 
 import shapely
 
-from conceptseg.qupath.project.contents import Area, ImageContents, Outline, Result
+from conceptseg.qupath.project.contents import Area, ImageContents, ImageState, ObjectState, Outline, Result, Step
 from conceptseg.qupath.project.entries import read_document
 
 
@@ -14,8 +14,17 @@ class FakeBackend:
     def contents(self, project):
         objects = self._objects(project)
         results = [_result(o) for o in objects if "run" in o]
-        areas = [_area(o) for o in objects if "run" not in o]
+        areas = [_area(o) for o in objects if "run" not in o and "kind" not in o]
         return ImageContents(results=tuple(results), areas=tuple(areas), object_count=len(objects))
+
+    def state(self, project):
+        image = self.image(project)
+        return ImageState(
+            objects={o["id"]: _state(o) for o in image["objects"]},
+            results={o["id"]: (_result(o), o["measurements"]) for o in image["objects"] if "run" in o},
+            steps=tuple(Step(name=name, content=content) for name, content in image.get("steps", [])),
+            facts={"properties": str(image.get("properties"))},
+        )
 
     def outlines(self, project):
         return {
@@ -25,7 +34,8 @@ class FakeBackend:
         }
 
     def apply(self, project, changes):
-        objects = {o["id"]: o for o in self._objects(project)}
+        image = self.image(project)
+        objects = {o["id"]: o for o in image["objects"]}
         for o in objects.values():
             o["class"] = changes.rename.get(o["id"], o["class"])
             while o["parent"] in changes.remove:
@@ -46,11 +56,7 @@ class FakeBackend:
                 "measurements": dict(outline.measurements),
             }
         self._register(project, changes.styles)
-        data = self._data(project)
-        data.parent.mkdir(parents=True, exist_ok=True)
-        data.write_text("")
-        data.write_text(json.dumps({"objects": list(objects.values())}))
-        (data.parent / "summary.json").write_text(json.dumps({"objects": len(objects)}))
+        self.save(project, {**image, "objects": list(objects.values())})
 
     def export_geojson(self, project, target):
         objects = self._objects(project)
@@ -78,9 +84,20 @@ class FakeBackend:
         (image,) = read_document(project)["images"]
         return project.parent / "data" / str(image["entryID"]) / "data.qpdata"
 
-    def _objects(self, project):
+    def image(self, project):
+        """What the file of an image holds: its objects, and with some tests steps of the workflow and properties."""
         data = self._data(project)
-        return json.loads(data.read_text())["objects"] if data.exists() else []
+        return json.loads(data.read_text()) if data.exists() else {"objects": []}
+
+    def save(self, project, image):
+        data = self._data(project)
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data.write_text("")
+        data.write_text(json.dumps(image))
+        (data.parent / "summary.json").write_text(json.dumps({"objects": len(image["objects"])}))
+
+    def _objects(self, project):
+        return self.image(project)["objects"]
 
 
 def make_project(folder, images=3):
@@ -157,5 +174,14 @@ def _area(o):
         wkb=bytes.fromhex(o["wkb"]),
         z=0,
         t=0,
-        fingerprint=json.dumps([o["class"], o["wkb"], o["measurements"]]),
+    )
+
+
+def _state(o):
+    rest = {key: value for key, value in o.items() if key not in ("class", "parent")}
+    return ObjectState(
+        kind=o.get("kind", "Annotation"),
+        class_name=o["class"],
+        parent=o["parent"],
+        rest=json.dumps(rest, sort_keys=True).encode(),
     )

@@ -74,7 +74,7 @@ def test_a_polygon_that_is_no_area_never_reaches_qupath(make_result, polygon, me
 
 def area(identifier, class_name):
     outline = shapely.to_wkb(box(0, 0, 9, 9))
-    return Area(identifier=identifier, parent=None, class_name=class_name, wkb=outline, z=0, t=0, fingerprint="")
+    return Area(identifier=identifier, parent=None, class_name=class_name, wkb=outline, z=0, t=0)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from tests.qupath.project.worlds import PaquoWorld, result, run_script, style
 from conceptseg.domain.errors import ProjectError
 from conceptseg.qupath.project.contents import Changes
 from conceptseg.qupath.project.writer import ProjectWriter
+from conceptseg.qupath.project_writer import PaquoBackend
+from conceptseg.qupath.writer_process import ProjectProcess
 
 STYLES = (style("Concept 00"), style("Tumor", (255, 255, 255)))
 
@@ -200,6 +202,147 @@ def test_a_run_is_resumed_where_it_ended(world):
         assert writer.inspect("1").object_count == before.object_count + 1
 
 
+def a_cell_gets_another_class(image, objects):
+    objects["cell"]["class"] = "Other"
+
+
+def a_cell_loses_its_measurement(image, objects):
+    objects["cell"]["measurements"] = {}
+
+
+def a_cell_gets_another_measurement(image, objects):
+    objects["cell"]["measurements"]["Area"] = 3
+
+
+def a_cell_moves(image, objects):
+    objects["cell"]["wkb"] = shapely.to_wkb(shapely.box(1, 1, 2, 2)).hex()
+
+
+def a_cell_gets_another_parent(image, objects):
+    objects["cell"]["parent"] = None
+
+
+def a_cell_becomes_another(image, objects):
+    objects["cell"]["id"] = "another"
+
+
+def a_core_gets_another_name(image, objects):
+    objects["core"]["name"] = "A-2"
+
+
+def an_annotation_gets_another_measurement(image, objects):
+    objects["mine-1"]["measurements"]["Length"] = 1.6
+
+
+def an_annotation_gets_other_metadata(image, objects):
+    objects["mine-1"]["metadata"] = {"a": "c"}
+
+
+def a_result_gets_another_measurement(image, objects):
+    objects[result(1)[0].identifier]["measurements"]["Area µm^2"] = 1.0
+
+
+def a_result_gets_another_run(image, objects):
+    objects[result(1)[0].identifier]["run"] = "run-2"
+
+
+def the_workflow_is_dropped(image, objects):
+    image["steps"] = []
+
+
+def a_step_gets_other_parameters(image, objects):
+    image["steps"][1][1] = "threshold 0.2"
+
+
+def a_step_of_qupaths_own_is_dropped(image, objects):
+    del image["steps"][0]
+
+
+def a_property_is_dropped(image, objects):
+    image["properties"] = {}
+
+
+class CarelessQuPath(PaquoBackend):
+    """A QuPath that changes something besides what it was asked, each time something else."""
+
+    def __init__(self):
+        super().__init__()
+        self.spoils = iter(REAL_SPOILT)
+
+    def apply(self, project, changes):
+        super().apply(project, changes)
+        entry = self._open_project(project, mode="r+").images[0].java_object
+        image_data = entry.readImageData()
+        hierarchy = image_data.getHierarchy()
+        annotation = next(a for a in hierarchy.getAnnotationObjects() if a.getName() is not None)
+        detections = list(hierarchy.getDetectionObjects())
+        cell = next(item for item in detections if item.isCell())
+        core = hierarchy.getTMAGrid().getTMACoreList()[0]
+        spoil = next(self.spoils)
+        if spoil == "class of a detection":
+            cell.setPathClass(None)
+        elif spoil == "measurement of a detection":
+            next(d for d in detections if not d.isCell()).getMeasurementList().put("Area", 50.5)
+        elif spoil == "name of a core":
+            core.setName("B-1")
+        elif spoil == "missing core":
+            core.setMissing(True)
+        elif spoil == "measurement of an annotation":
+            annotation.getMeasurementList().put("Length", 1.75)
+        elif spoil == "metadata of an annotation":
+            annotation.getMetadata().clear()
+        elif spoil == "parent of a cell":
+            hierarchy.getRootObject().addChildObject(cell)
+        elif spoil == "workflow":
+            image_data.getHistoryWorkflow().clear()
+        elif spoil == "property":
+            image_data.removeProperty("own")
+        entry.saveImageData(image_data)
+
+
+REAL_SPOILT = {
+    "class of a detection": "the Cell .* has the class None, expected Cell",
+    "measurement of a detection": "the Detection .* is different",
+    "name of a core": "the TMACore .* is different",
+    "missing core": "the TMACore .* is different",
+    "measurement of an annotation": "the Annotation .* is different",
+    "metadata of an annotation": "the Annotation .* is different",
+    "parent of a cell": "the Cell .* has another parent",
+    "workflow": "its workflow had .* steps, and has others now",
+    "property": "its properties was",
+}
+
+
+def test_whatever_else_a_real_qupath_changes_is_noticed(qupath, template_of, tmp_path):
+    project = PaquoWorld(tmp_path, template_of(qupath)).make_project()
+    before = fake.files_of(project)
+    with ProjectProcess(project, write=True, backend=CarelessQuPath) as writer:
+        for message in REAL_SPOILT.values():
+            writer.inspect("1")
+            with pytest.raises(ProjectError, match=f"what QuPath wrote is not what it was given: {message}"):
+                writer.write("1", Changes(add=(result(1),), styles=STYLES), name="image 1")
+    assert fake.files_of(project) == before
+
+
+SPOILT = {
+    a_cell_gets_another_class: "the Cell cell .* has the class Other, expected Cell",
+    a_cell_loses_its_measurement: "the Cell cell .* is different",
+    a_cell_gets_another_measurement: "the Cell cell .* is different",
+    a_cell_moves: "the Cell cell .* is different",
+    a_cell_gets_another_parent: "the Cell cell .* has another parent",
+    a_cell_becomes_another: "the Cell cell .* is missing; the Cell another should not be there",
+    a_core_gets_another_name: "the TMACore core .* is different",
+    an_annotation_gets_another_measurement: "the Annotation mine-1 .* is different",
+    an_annotation_gets_other_metadata: "the Annotation mine-1 .* is different",
+    a_result_gets_another_measurement: r"annotation .* has the measurements .*1\.0.*, expected .*25\.0",
+    a_result_gets_another_run: "annotation .* has .*run-2.*, expected .*run-1",
+    the_workflow_is_dropped: r"its workflow had 2 steps, and has others now \(0\)",
+    a_step_gets_other_parameters: r"its workflow had 2 steps, and has others now \(2\)",
+    a_step_of_qupaths_own_is_dropped: r"its workflow had 2 steps, and has others now \(1\)",
+    a_property_is_dropped: "its properties was .*own.*, is {}",
+}
+
+
 class TestWithoutQuPath:
     """Faults that only a QuPath of our own making has."""
 
@@ -208,7 +351,7 @@ class TestWithoutQuPath:
             def apply(self, project, changes):
                 super().apply(project, Changes(add=changes.add[1:], styles=changes.styles))
 
-        self.refused(tmp_path, Forgetful(), r"expected 3 objects, got 2.*is missing")
+        self.refused(tmp_path, Forgetful(), r"expected 5 objects, got 4.*Concept 00\) is missing")
 
     def test_an_annotation_of_somebody_that_got_lost_is_noticed(self, tmp_path):
         class Greedy(fake.FakeBackend):
@@ -268,8 +411,48 @@ class TestWithoutQuPath:
         assert disk_order.index(backups) < disk_order.index(journal) < renamed[0] < disk_order.index(classes)
         assert renamed[-1] < disk_order.index(image) < disk_order.index(journal, renamed[-1])
 
-    def refused(self, tmp_path, backend, message):
+    @pytest.mark.parametrize(("spoil", "message"), SPOILT.items(), ids=[spoil.__name__ for spoil in SPOILT])
+    def test_whatever_else_qupath_changes_is_noticed(self, tmp_path, spoil, message):
+        class Careless(fake.FakeBackend):
+            def apply(self, project, changes):
+                super().apply(project, changes)
+                image = self.image(project)
+                spoil(image, {o["id"]: o for o in image["objects"]})
+                self.save(project, image)
+
+        self.refused(tmp_path, Careless(), f"what QuPath wrote is not what it was given: {message}")
+
+    def test_the_steps_that_qupath_adds_by_itself_are_no_change(self, tmp_path):
+        class Chatty(fake.FakeBackend):
+            def apply(self, project, changes):
+                super().apply(project, changes)
+                image = self.image(project)
+                image["steps"] += [["Set image type", ""], ["Set color deconvolution stains", ""]]
+                self.save(project, image)
+
+        project = self.full_project(tmp_path)
+        with ProjectWriter(project, backend=Chatty()) as writer:
+            write(writer, "1", result(1))
+            write(writer, "1", result(2))
+            assert len(writer.contents("1").results) == 2
+
+    def full_project(self, tmp_path):
+        """A project whose first image has objects of every kind."""
         project = fake.make_project(tmp_path / "project")
+        image = {
+            "objects": [
+                fake.drawn_by_hand("mine-1", "Tumor") | {"measurements": {"Length": 1.5}, "metadata": {"a": "b"}},
+                fake.drawn_by_hand("cell", "Cell", parent="mine-1") | {"kind": "Cell", "measurements": {"Area": 2}},
+                fake.drawn_by_hand("core", None) | {"kind": "TMACore", "name": "A-1"},
+            ],
+            "steps": [["Set image type", "H&E"], ["Cell detection", "threshold 0.1"]],
+            "properties": {"own": "property"},
+        }
+        (project.parent / "data" / "1" / "data.qpdata").write_text(json.dumps(image))
+        return project
+
+    def refused(self, tmp_path, backend, message):
+        project = self.full_project(tmp_path)
         before = fake.files_of(project)
         with ProjectWriter(project, backend=backend) as writer:
             writer.inspect("1")

@@ -19,6 +19,8 @@ from conceptseg.qupath.writer_process import ProjectProcess
 MAKE_OBJECTS = """
 import qupath.lib.objects.PathObjects
 import qupath.lib.objects.classes.PathClass
+import qupath.lib.objects.hierarchy.DefaultTMAGrid
+import qupath.lib.plugins.workflow.DefaultScriptableWorkflowStep
 import qupath.lib.regions.ImagePlane
 import qupath.lib.roi.ROIs
 def plane = ImagePlane.getDefaultPlane()
@@ -26,9 +28,20 @@ def square = ROIs.createRectangleROI(0, 0, 50, 50, plane)
 def mine = PathObjects.createAnnotationObject(square, PathClass.fromString('Tumor'))
 mine.setName('drawn by hand')
 mine.getMeasurementList().put('Length', 1.5d)
+mine.getMetadata().put('Seen by', 'somebody')
 def point = PathObjects.createAnnotationObject(ROIs.createPointsROI(5, 5, plane))
-def cell = PathObjects.createDetectionObject(ROIs.createEllipseROI(60, 60, 8, 8, plane), PathClass.fromString('Cell'))
-addObjects([mine, point, cell])
+def spot = PathObjects.createDetectionObject(ROIs.createEllipseROI(60, 60, 8, 8, plane), PathClass.fromString('Cell'))
+spot.getMeasurementList().put('Area', 50.25d)
+def nucleus = ROIs.createEllipseROI(22, 22, 4, 4, plane)
+def membrane = ROIs.createEllipseROI(20, 20, 8, 8, plane)
+def cell = PathObjects.createCellObject(membrane, nucleus, PathClass.fromString('Cell'))
+mine.addChildObject(cell)
+addObjects([mine, point, spot])
+def cores = [100, 150].collect { PathObjects.createTMACoreObject(it, 10, 40, 40, it > 100) }
+cores.eachWithIndex { core, i -> core.setName('A-' + (i + 1)) }
+getCurrentHierarchy().setTMAGrid(DefaultTMAGrid.create(cores, 2))
+getCurrentImageData().setProperty('own', 'property')
+getCurrentImageData().getHistoryWorkflow().addStep(new DefaultScriptableWorkflowStep('Mine', [a: 'b'], 'doIt()'))
 def project = getProject()
 def own = PathClass.fromString('Own', getColorRGB(9, 9, 9))
 project.setPathClasses([PathClass.fromString('Tumor', getColorRGB(1, 2, 3)), own])

@@ -114,7 +114,6 @@ class Area:
         wkb: Its shape as WKB in full-resolution px; None if it is no area.
         z: Index of the z-slice.
         t: Index of the time point.
-        fingerprint: Everything about it that must stay as it is.
     """
 
     identifier: str
@@ -123,7 +122,6 @@ class Area:
     wkb: bytes | None
     z: int
     t: int
-    fingerprint: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -139,6 +137,53 @@ class ImageContents:
     results: tuple[Result, ...]
     areas: tuple[Area, ...]
     object_count: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ObjectState:
+    """An object of any kind: annotation, detection, cell, TMA core.
+
+    Attributes:
+        kind: Its kind as QuPath's user interface calls it.
+        class_name: QuPath class; None without one.
+        parent: Id of the object it lies in; None for the image itself.
+        rest: Fingerprint of everything else about it: shape, plane, name, measurements, metadata, colour, lock.
+    """
+
+    kind: str
+    class_name: str | None
+    parent: str | None
+    rest: bytes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A step of an image's workflow.
+
+    Attributes:
+        name: Its name.
+        content: Parameters and script.
+    """
+
+    name: str
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageState:
+    """All that an image holds, to be compared with another state of it.
+
+    Attributes:
+        objects: Id -> object, of every object.
+        results: Id -> what ConceptSeg made, with its measurements.
+        steps: The workflow.
+        facts: Name -> value of what belongs to the image itself: its type, stains, properties, TMA grid.
+    """
+
+    objects: Mapping[str, ObjectState]
+    results: Mapping[str, tuple[Result, Mapping[str, float]]]
+    steps: tuple[Step, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +230,9 @@ class ProjectBackend(Protocol):
 
     def contents(self, project: Path) -> ImageContents:
         """What the image holds."""
+
+    def state(self, project: Path) -> ImageState:
+        """All that the image holds."""
 
     def outlines(self, project: Path) -> Mapping[str, Outline]:
         """Shape and numbers of every result, by id."""

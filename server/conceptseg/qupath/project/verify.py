@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from conceptseg.domain.errors import ProjectError
-from conceptseg.qupath.project.contents import Changes, ImageContents, Result
+from conceptseg.qupath.project.contents import Changes, ImageState, Outline, Result
 
 _ROUNDING_PX = 0.02
 """QuPath keeps hundredths of a px, and float32 coordinates of simple outlines: how far an edge may move."""
 
+OWN_STEPS = frozenset({"Set image type", "Set color deconvolution stains"})
+"""Names of the workflow steps that QuPath adds by itself when it reads an image: there may be more of them."""
 
-def verify(image: str, *, before: ImageContents, changes: Changes, after: ImageContents) -> None:
-    """Compare an image that was read again with what it held before and what should have changed.
+
+def verify(image: str, *, before: ImageState, changes: Changes, after: ImageState) -> None:
+    """Compare all of an image that was read again with what it held before and what should have changed.
+
+    The one thing that may differ besides: QuPath's own reading and saving adds steps of `OWN_STEPS` to the workflow.
 
     Args:
         image: What messages call the image.
@@ -32,55 +37,64 @@ def verify(image: str, *, before: ImageContents, changes: Changes, after: ImageC
         )
 
 
-def _problems(before: ImageContents, changes: Changes, after: ImageContents) -> Iterator[str]:
-    expected_count = before.object_count - len(changes.remove) + len(changes.add)
-    if after.object_count != expected_count:
-        yield f"expected {expected_count} objects, got {after.object_count}"
-    removed = {result.identifier: result.parent for result in before.results if result.identifier in changes.remove}
-    yield from _compare_areas(before, after, removed)
-    expected = {r.identifier: r for r in before.results if r.identifier not in removed} | {
-        result.identifier: result for result, _ in changes.add
-    }
-    found = {result.identifier: result for result in after.results}
-    for identifier in expected.keys() - found.keys():
-        yield f"annotation {identifier} ({expected[identifier].class_name}) is missing"
-    for identifier in found.keys() - expected.keys():
-        yield f"annotation {identifier} ({found[identifier].class_name}) should be gone"
-    for identifier in expected.keys() & found.keys():
-        class_name = changes.rename.get(identifier, expected[identifier].class_name)
-        yield from _compare_result(expected[identifier], found[identifier], class_name, removed)
+def _problems(before: ImageState, changes: Changes, after: ImageState) -> Iterator[str]:
+    removed = {identifier: before.objects[identifier].parent for identifier in changes.remove & before.objects.keys()}
+    added = {result.identifier: (result, outline) for result, outline in changes.add}
+    expected = before.objects.keys() - removed.keys() | added.keys()
+    if len(after.objects) != len(expected):
+        yield f"expected {len(expected)} objects, got {len(after.objects)}"
+    for identifier in expected - after.objects.keys():
+        name = f"annotation {identifier} ({added[identifier][0].class_name})" if identifier in added else None
+        yield f"the {name or f'{before.objects[identifier].kind} {identifier} that was there before'} is missing"
+    for identifier in after.objects.keys() - expected:
+        yield f"the {after.objects[identifier].kind} {identifier} should not be there"
+    for identifier in (before.objects.keys() - removed.keys()) & after.objects.keys():
+        yield from _compare_kept(identifier, before, changes, after, removed)
+    for identifier in added.keys() & after.objects.keys():
+        yield from _compare_added(*added[identifier], after, removed)
+    yield from _compare_image(before, after)
 
 
-def _compare_areas(before: ImageContents, after: ImageContents, removed: dict[str, str | None]) -> Iterator[str]:
-    found = {area.identifier: area for area in after.areas}
-    for area in before.areas:
-        other = found.pop(area.identifier, None)
-        if other is None or other.fingerprint != area.fingerprint:
-            yield f"the annotation {area.identifier} that was there before is {'different' if other else 'missing'}"
-        elif other.parent != _moved_up(area.parent, removed):
-            yield f"the annotation {area.identifier} that was there before has another parent"
-    for unknown in found:
-        yield f"there is an unknown annotation {unknown}"
+def _compare_kept(
+    identifier: str, before: ImageState, changes: Changes, after: ImageState, removed: dict[str, str | None]
+) -> Iterator[str]:
+    was, found = before.objects[identifier], after.objects[identifier]
+    label = f"the {was.kind} {identifier} that was there before"
+    class_name = changes.rename.get(identifier, was.class_name)
+    if found.class_name != class_name:
+        yield f"{label} has the class {found.class_name}, expected {class_name}"
+    if found.parent != _moved_up(was.parent, removed):
+        yield f"{label} has another parent"
+    if (found.kind, found.rest) != (was.kind, was.rest):
+        yield f"{label} is different (its shape, name, measurements, metadata or colour)"
 
 
-def _compare_result(expected: Result, found: Result, class_name: str, removed: dict[str, str | None]) -> Iterator[str]:
+def _compare_added(
+    expected: Result, outline: Outline, after: ImageState, removed: dict[str, str | None]
+) -> Iterator[str]:
+    label = f"annotation {expected.identifier}"
+    if expected.identifier not in after.results:
+        yield f"{label} does not say which run made it"
+        return
+    found, measurements = after.results[expected.identifier]
     tolerance = _ROUNDING_PX * max(expected.length_px, 1)
     if abs(found.area_px - expected.area_px) > tolerance:
-        yield f"annotation {found.identifier} has {found.area_px:.2f} px², expected {expected.area_px:.2f}"
-    have = (found.class_name, found.run, found.dictionary, _concepts(found), found.parent)
-    want = (
-        class_name,
-        expected.run,
-        expected.dictionary,
-        _concepts(expected),
-        _moved_up(expected.parent, removed),
-    )
+        yield f"{label} has {found.area_px:.2f} px², expected {expected.area_px:.2f}"
+    have = (found.class_name, found.metadata, found.parent)
+    want = (expected.class_name, expected.metadata, _moved_up(expected.parent, removed))
     if have != want:
-        yield f"annotation {found.identifier} has (class, run, dictionary, concepts, parent) {have}, expected {want}"
+        yield f"{label} has (class, metadata, parent) {have}, expected {want}"
+    if measurements != dict(outline.measurements):
+        yield f"{label} has the measurements {measurements}, expected {dict(outline.measurements)}"
 
 
-def _concepts(result: Result) -> tuple[object, ...]:
-    return result.found, result.reassigned, result.review
+def _compare_image(before: ImageState, after: ImageState) -> Iterator[str]:
+    for name in before.facts.keys() | after.facts.keys():
+        if before.facts.get(name) != after.facts.get(name):
+            yield f"its {name} was {before.facts.get(name)}, is {after.facts.get(name)}"
+    was, found = ([step for step in state.steps if step.name not in OWN_STEPS] for state in (before, after))
+    if was != found or len(after.steps) < len(before.steps):
+        yield f"its workflow had {len(before.steps)} steps, and has others now ({len(after.steps)})"
 
 
 def _moved_up(parent: str | None, removed: dict[str, str | None]) -> str | None:

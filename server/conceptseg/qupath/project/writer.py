@@ -116,7 +116,7 @@ class ProjectWriter(ProjectReader):
         self._journal = Journal(part_of(project, OWN_FOLDER, JOURNAL))
         self._recording = False
         self._backups: Path | None = None
-        self._read: dict[str, tuple[FileState | None, ImageContents]] = {}
+        self._read: dict[str, FileState | None] = {}
         self._project_state = state_of(project)
         try:
             self._folder.mkdir(exist_ok=True)
@@ -206,7 +206,7 @@ class ProjectWriter(ProjectReader):
         """What an image holds, and remember the state of its file for `write`."""
         state = state_of(self._data(image) / DATA)
         contents = self.contents(image)
-        self._read[image] = (state, contents)
+        self._read[image] = state
         return contents
 
     def write(self, image: str, changes: Changes, *, name: str, report: Mapping[str, Any] | None = None) -> None:
@@ -222,12 +222,13 @@ class ProjectWriter(ProjectReader):
             ProjectError: somebody changed the image or the project since `inspect`, QuPath failed, or what it wrote
                 is not what it was given. The image is as it was.
         """
-        state, before = self._read.pop(image)
+        state = self._read.pop(image)
         if changes:
             classes = state_of(self._classes)  # before the copy that QuPath gets is made of it
             with self._stage(image) as stage:
+                before = self._backend.state(stage)
                 self._backend.apply(stage, changes)
-                verify(name, before=before, changes=changes, after=self._backend.contents(stage))
+                verify(name, before=before, changes=changes, after=self._backend.state(stage))
                 self._put_in_place(stage.parent, image, state, classes, name)
         if self._recording:
             with _disk_errors(self._folder):
