@@ -342,6 +342,26 @@ def test_moved_slides_are_found_a_corrupt_one_fails_alone_and_is_done_on_resumin
     assert (code, finished) == (0, {"a.png": "done", "b.png": "resumed"})
 
 
+@pytest.mark.qupath
+def test_a_project_that_was_copied_with_its_slides_is_annotated_and_opens(qupath, slides, tmp_path, capsys):
+    old, new = tmp_path / "old", tmp_path / "new place"
+    shutil.copytree(slides, old / "slides")
+    options = ["--create-project", old / "project", old / "slides" / "a.png"]
+    assert run("annotate", *options, *CALIBRATED, capsys=capsys)[0] == 0
+    old.rename(new)
+    project = new / "project" / "project.qpproj"
+    before, document = exported(project, tmp_path / "before", capsys), project.read_bytes()
+    code, _, err = run("annotate", project, *CALIBRATED, capsys=capsys)
+    assert (code, err.count("1 slide is not where the project says")) == (0, 1)
+    assert project.read_bytes() == document
+    after = exported(project, tmp_path / "after", capsys)["a.png-1.geojson"]
+    assert class_counts(after) == class_counts(before["a.png-1.geojson"])
+    # What QuPath asks when a person opens the project: whether to look for the slides there.
+    run("annotate", project, *CALIBRATED, "--rebase", old, new, "--rerun", "skip", capsys=capsys)
+    run_script(qupath, tmp_path, COUNT, "-p", project, "-a", tmp_path / "counts")
+    assert events((tmp_path / "counts").read_text())[0]["counts"] == dict(class_counts(after))
+
+
 def test_wrong_usage_and_missing_projects_are_said_clearly(tmp_path, capsys):
     assert run("annotate", capsys=capsys)[0] == 2
     assert run("export", tmp_path, capsys=capsys)[0] == 2
