@@ -157,6 +157,13 @@ def test_slides_that_are_where_the_project_says_are_taken_from_there(copied, tmp
     assert [entry.slide for entry in entries_of(relocated(document, project))] == [original, slides[1]]
 
 
+def test_where_the_project_was_not_moved_no_slide_is_looked_for(copied, monkeypatch):
+    project, _, document = copied
+    document["uri"] = project.as_uri()
+    monkeypatch.delattr(Path, "exists")
+    assert relocated(document, project) == document
+
+
 @pytest.mark.parametrize("uri", [None, 5, "", "https://example.org/project.qpproj", "file:/elsewhere/study.qpproj"])
 def test_without_a_place_before_or_a_file_at_the_new_one_nothing_changes(copied, uri):
     project, _, document = copied

@@ -209,6 +209,8 @@ def relocated(document: Mapping[str, Any], project: Path) -> dict[str, Any]:
         return dict(document)
     old = file.parent if file.suffix == ".qpproj" else file
     new = project.parent.resolve()
+    if _native(old) == new:
+        return dict(document)
 
     def move(uri: str) -> str:
         path = _path_of(uri)
