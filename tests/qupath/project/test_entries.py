@@ -223,6 +223,27 @@ def test_a_damaged_project_says_what_to_do(tmp_path, content, message):
         read_document(file)
 
 
+@pytest.mark.parametrize(
+    ("builder", "message"),
+    [
+        ([], "an object as serverBuilder of image 3, got '\\[\\]'"),
+        ({"args": 5}, "a list as serverBuilder.args of image 3, got '5'"),
+        ({"metadata": "x"}, "an object as serverBuilder.metadata of image 3, got 'x'"),
+        ({"metadata": {"pixelCalibration": [1]}}, "an object as serverBuilder.metadata.pixelCalibration of image 3"),
+        ({"metadata": {"pixelCalibration": {"pixelWidth": 0.5}}}, "an object as .*.pixelWidth of image 3, got '0.5'"),
+        (
+            {"metadata": {"pixelCalibration": {"pixelHeight": {"value": "wide", "unit": "µm"}}}},
+            "a number as .*.pixelHeight.value of image 3, got 'wide'",
+        ),
+    ],
+)
+def test_an_image_of_a_damaged_kind_is_named(tmp_path, builder, message):
+    file = tmp_path / "project.qpproj"
+    file.write_text(json.dumps({"images": [{"entryID": 3, "serverBuilder": builder}]}))
+    with pytest.raises(ProjectError, match=f"damaged: expected {message}.*backup"):
+        entries_of(read_document(file))
+
+
 def test_a_project_without_images_says_so(tmp_path):
     file = tmp_path / "project.qpproj"
     file.write_text('{"images": []}')

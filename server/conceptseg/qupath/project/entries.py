@@ -20,6 +20,18 @@ PROJECT_FILE = "project.qpproj"
 
 # QuPath's entryID is a number of Java (long). It is the name of a folder, so nothing else may pass for one.
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,18}")
+_CALIBRATION = "serverBuilder.metadata.pixelCalibration"
+# What an image consists of, as far as it is read here. Each part may be missing.
+_PARTS: tuple[tuple[str, type | tuple[type, ...], str], ...] = (
+    ("serverBuilder", dict, "an object"),
+    ("serverBuilder.args", list, "a list"),
+    ("serverBuilder.metadata", dict, "an object"),
+    (_CALIBRATION, dict, "an object"),
+    (f"{_CALIBRATION}.pixelWidth", dict, "an object"),
+    (f"{_CALIBRATION}.pixelWidth.value", (int, float), "a number"),
+    (f"{_CALIBRATION}.pixelHeight", dict, "an object"),
+    (f"{_CALIBRATION}.pixelHeight.value", (int, float), "a number"),
+)
 _WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:/")
 # Control characters, lone surrogates (no file can hold them) and the two Unicode line breaks.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
@@ -82,7 +94,7 @@ def read_document(project: Path) -> dict[str, Any]:
     """The content of a project file.
 
     Raises:
-        ProjectError: it cannot be read, is not a project of QuPath 0.2 or later, or an image has no proper number.
+        ProjectError: it cannot be read, is not a project of QuPath 0.2 or later, or is damaged.
     """
     remedy = f"QuPath keeps its previous state beside it as {project.name}.backup: rename that file."
     try:
@@ -99,6 +111,15 @@ def read_document(project: Path) -> dict[str, Any]:
                 f"{project} is damaged: expected a whole number as entryID of every image, got {str(number)[:40]!r}. "
                 f"{remedy}"
             )
+        for part, kind, words in _PARTS:
+            value: Any = image
+            for name in part.split("."):
+                value = value.get(name) if isinstance(value, dict) else None
+            if value is not None and not isinstance(value, kind):
+                raise ProjectError(
+                    f"{project} is damaged: expected {words} as {part} of image {number}, got {str(value)[:40]!r}. "
+                    f"{remedy}"
+                )
     return document
 
 
