@@ -56,6 +56,16 @@ def test_a_dry_run_counts_it_and_writes_nothing(reviewed, capsys):
     assert fake.files_of(reviewed) == before
 
 
+@pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["planned", "done"])
+def test_annotations_of_a_class_that_sounds_like_the_one_asked_for_are_named(project, capsys, dry):
+    file = project.parent / "data" / "1" / "data.qpdata"
+    objects = [fake.drawn_by_hand("a", "Stroma"), fake.drawn_by_hand("b", "Tumor: Stroma")]
+    file.write_text(json.dumps({"objects": objects}))
+    code = main(["annotate", str(project), "--k", "8", "--pixel-size-um", "0.5", "--within", "Stroma", *dry])
+    assert code == 0
+    assert "slide-1.png: Left out: annotations of class Tumor: Stroma." in capsys.readouterr().err
+
+
 def test_a_project_that_was_copied_with_its_slides_is_annotated(project, tmp_path, capsys):
     document = json.loads(project.read_text())
     project.write_text(json.dumps({**document, "uri": project.as_uri()}))

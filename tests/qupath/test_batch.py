@@ -95,6 +95,34 @@ def test_an_image_without_such_an_annotation_is_empty(run):
 
 
 @pytest.mark.parametrize(
+    ("within", "drawn", "state", "message"),
+    [
+        (
+            "Stroma",
+            ["Tumor: Stroma", "Tumor"],
+            "empty",
+            "There is no annotation of class Stroma. Left out: annotations of class Tumor: Stroma. --within takes the "
+            "whole name of one class.",
+        ),
+        (
+            "Tumor",
+            ["Tumor", "Tumor: Stroma", "tumor"],
+            "done",
+            "Left out: annotations of class Tumor: Stroma, tumor. --within takes the whole name of one class.",
+        ),
+        ("Fat", ["Tumor"], "empty", "There is no annotation of class Fat. There are annotations of class Tumor."),
+        ("Fat", [], "empty", "There is no annotation of class Fat."),
+        ("Tumor: Stroma", ["Tumor", "Tumor: Stroma", "Stroma"], "done", ""),
+    ],
+)
+def test_annotations_of_a_class_that_sounds_like_it_are_named(project, run, within, drawn, state, message):
+    objects = [fake.drawn_by_hand(f"mine-{number}", name) for number, name in enumerate(drawn)]
+    (project.parent / "data" / "1" / "data.qpdata").write_text(json.dumps({"objects": objects}))
+    outcome = run(replace(JOB, within=within))[0]
+    assert (outcome.state, outcome.message) == (state, message)
+
+
+@pytest.mark.parametrize(
     ("rerun", "expected", "state"), [("replace", 2, "done"), ("add", 4, "done"), ("skip", 2, "skipped")]
 )
 def test_a_second_run_replaces_adds_or_skips(project, run, rerun, expected, state):

@@ -7,7 +7,7 @@ import math
 import pytest
 from shapely import box
 
-from conceptseg.domain.classes import ConceptClass
+from conceptseg.domain.classes import ConceptClass, default_classes
 from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.region import Region
 from conceptseg.pipeline.result import ConceptSummary
@@ -72,6 +72,12 @@ def test_the_csv_has_one_row_per_concept(result, tmp_path):
         "polygons": "1",
         "mean_activation": "0.5",
     }
+
+
+def test_a_name_that_begins_like_a_formula_is_text_in_a_spreadsheet(make_result, tmp_path):
+    classes = [ConceptClass(concept=0, name="=1+1", colour=(1, 2, 3)), default_classes(2)[1]]
+    write_summary(tmp_path / "summary.csv", make_result(classes=classes))
+    assert (tmp_path / "summary.csv").read_text(encoding="utf-8").splitlines()[1].startswith("0,'=1+1,#010203,")
 
 
 def test_the_pixel_size_is_that_of_the_region_not_of_the_analysis(make_result, tmp_path):

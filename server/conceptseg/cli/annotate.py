@@ -26,7 +26,7 @@ from conceptseg.qupath.project.entries import (
     read_entries,
     rebased,
 )
-from conceptseg.qupath.project.targets import choose_targets
+from conceptseg.qupath.project.targets import about_other_classes, choose_targets
 from conceptseg.qupath.ray_engine import RayTasks
 from conceptseg.qupath.run import annotate_project, moved_together
 from conceptseg.qupath.slide import open_slide
@@ -239,7 +239,8 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
                 continue
             try:
                 open_slide(entry).close()
-                targets, skipped = choose_targets(reader.contents(entry.identifier), within=job.within, rerun=job.rerun)
+                contents = reader.contents(entry.identifier)
+                targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun)
             except ConceptSegError as error:
                 failed += 1
                 say.line(f"{entry.name}: cannot be done. {error}", event="plan", image=entry.name, error=str(error))
@@ -256,4 +257,6 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
                 reviewed=reviewed,
                 skip=skipped,
             )
+            if others := about_other_classes(contents, within=job.within):
+                say.warning(f"{entry.name}: {others}")
     return 1 if failed else 0

@@ -111,6 +111,8 @@ class RunReport:
             self.line("", event="finished", **_facts(event))
         elif isinstance(event, Outcome) and event.state == "failed":
             click.echo(f"{event.image.name}: failed. {event.message}", err=True)
+        elif isinstance(event, Outcome) and event.state == "done" and event.message:
+            click.echo(f"{event.image.name}: {event.message}", err=True)
         elif isinstance(event, Outcome) and event.state == "empty" and event.message:
             click.echo(f"{event.image.name}: empty. {event.message}", err=True)
 

@@ -154,7 +154,7 @@ class Outcome:
         image: The image.
         state: ``done``; ``skipped``, it had results; ``resumed``, the run that is resumed had done it; ``empty``, it
             has no annotation of the class; ``failed``.
-        message: Why it failed, or is empty.
+        message: Why it failed, or is empty; of one that is done, what was left out.
         polygons: Results written.
         replaced: Earlier results removed.
         segment_seconds: Time spent on segmenting.

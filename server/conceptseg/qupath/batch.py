@@ -18,7 +18,7 @@ from conceptseg.qupath.engine import Engine
 from conceptseg.qupath.project.contents import Changes, ImageContents
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.labels import Labels
-from conceptseg.qupath.project.targets import choose_targets
+from conceptseg.qupath.project.targets import about_other_classes, choose_targets
 from conceptseg.qupath.slide import Segmented, SlideTask, open_slide
 from conceptseg.qupath.writer_process import WriterDiedError
 
@@ -156,15 +156,18 @@ class _Work:
 
     task: SlideTask
     skipped: int
+    others: str
     seconds: float
 
 
 def _plan(writer: Writer, entry: ImageEntry, *, job: Job, run: str, labels: Labels) -> _Work:
     open_slide(entry).close()  # says best what is wrong with it
     begun = time.perf_counter()
-    targets, skipped = choose_targets(writer.inspect(entry.identifier), within=job.within, rerun=job.rerun)
+    contents = writer.inspect(entry.identifier)
+    targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun)
     task = SlideTask(entry=entry, targets=targets, job=job, run=run, labels=labels)
-    return _Work(task=task, skipped=skipped, seconds=time.perf_counter() - begun)
+    others = about_other_classes(contents, within=job.within)
+    return _Work(task=task, skipped=skipped, others=others, seconds=time.perf_counter() - begun)
 
 
 def _leave(writer: Writer, work: _Work) -> Outcome:
@@ -173,7 +176,7 @@ def _leave(writer: Writer, work: _Work) -> Outcome:
     if work.skipped:
         return Outcome(image=image_of(entry), state="skipped", write_seconds=work.seconds)
     within = work.task.job.within
-    reason = f"There is no annotation of class {within}." if within is not None else ""
+    reason = f"There is no annotation of class {within}. {work.others}".rstrip() if within is not None else ""
     return Outcome(image=image_of(entry), state="empty", message=reason, write_seconds=work.seconds)
 
 
@@ -187,6 +190,7 @@ def _write(writer: Writer, work: _Work, found: Segmented) -> Outcome:
     return Outcome(
         image=image_of(entry),
         state="done",
+        message=work.others,
         polygons=len(found.drawn),
         replaced=len(replaced),
         segment_seconds=found.seconds,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from pathlib import Path
 from typing import Any
 
+from conceptseg.domain.csv_file import write_csv
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
 from conceptseg.pipeline.result import SegmentationResult
@@ -35,12 +35,9 @@ def write_summary(path: Path, result: SegmentationResult) -> None:
             text = json.dumps(summary(result), indent=2, ensure_ascii=False, allow_nan=False)
             temporary.write_text(text + "\n", encoding="utf-8")
         else:
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                rows = csv.DictWriter(file, _COLUMNS)
-                rows.writeheader()
-                for concept in summary(result)["concepts"]:
-                    red, green, blue = concept["colour"]
-                    rows.writerow(concept | {"colour": f"#{red:02x}{green:02x}{blue:02x}"})
+            concepts = summary(result)["concepts"]
+            rows = (concept | {"colour": "#{:02x}{:02x}{:02x}".format(*concept["colour"])} for concept in concepts)
+            write_csv(temporary, _COLUMNS, rows)
 
 
 def summary(result: SegmentationResult) -> dict[str, Any]:

@@ -123,6 +123,15 @@ def test_the_table_has_a_row_per_parent_and_class(rows, tmp_path):
     assert lines[1].startswith('"slide, one",7,,,run-1,demo-k2,Concept 00,0,2,50.0,')
 
 
+def test_names_that_begin_like_a_formula_are_text_in_a_spreadsheet(tmp_path):
+    drawn, outline = result(1, class_name="@SUM(A1)")
+    contents = ImageContents(results=(drawn,), areas=(), object_count=1)
+    rows = rows_of(ImageEntry(identifier="7", name="=cmd"), contents, {drawn.identifier: outline})
+    write_table(tmp_path / "table.csv", rows)
+    line = (tmp_path / "table.csv").read_text(encoding="utf-8").splitlines()[1]
+    assert line.startswith("'=cmd,7,,,run-1,demo-k2,'@SUM(A1),")
+
+
 def test_the_table_counts_a_reassigned_result_where_it_is_now():
     drawn = [
         result(1, review="accepted"),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from conceptseg.domain.csv_file import write_csv
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.files import replacing
 from conceptseg.qupath.project.contents import ACCEPTED, REJECTED, ImageContents, Outline, Result
@@ -84,10 +84,7 @@ def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     require_table(path)
     with replacing(path) as temporary:
         if path.suffix.lower() == ".csv":
-            with temporary.open("w", encoding="utf-8", newline="") as file:
-                writer = csv.DictWriter(file, COLUMNS)
-                writer.writeheader()
-                writer.writerows(rows)
+            write_csv(temporary, list(COLUMNS), rows)
         else:
             import pyarrow
             import pyarrow.parquet

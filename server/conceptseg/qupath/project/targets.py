@@ -57,3 +57,24 @@ def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun)
         reviewed = sum(result.is_reviewed for result in replaced)
         targets.append(Target(area=area, replaces=identifiers, reviewed=reviewed))
     return tuple(targets), skipped
+
+
+def about_other_classes(contents: ImageContents, *, within: str | None) -> str:
+    """A sentence about areas that a person may have meant by a class, too; empty if there are none.
+
+    QuPath shows `Tumor: Stroma` as a kind of Tumor and of Stroma, but it is a class of its own.
+    """
+    if within is None:
+        return ""
+    present = {area.class_name for area in contents.areas if area.class_name and area.wkb is not None}
+    others = sorted(present - {within})
+    alike = [name for name in others if _parts(name) >= _parts(within)]
+    if alike:
+        return f"Left out: annotations of class {', '.join(alike)}. --within takes the whole name of one class."
+    if within not in present and others:
+        return f"There are annotations of class {', '.join(others)}."
+    return ""
+
+
+def _parts(class_name: str) -> set[str]:
+    return {part.strip().casefold() for part in class_name.split(":")}

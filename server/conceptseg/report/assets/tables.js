@@ -40,6 +40,6 @@ function csvOf(columns, rows) {
 function cell(value) {
   if (isNumber(value)) return String(value);
   let text = String(value ?? "");
-  if (/^[=+\-@\t\r]/.test(text)) text = "'" + text; // a spreadsheet would run it as a formula
+  if (/^[=+\-@\t\r\n]/.test(text)) text = "'" + text; // a spreadsheet would run it as a formula
   return /[",\r\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
