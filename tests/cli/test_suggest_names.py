@@ -4,7 +4,9 @@ import json
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from shapely import Point, box, to_geojson
 from tests.qupath.project import fake
@@ -88,6 +90,21 @@ def test_annotations_beside_an_image_name_its_concepts(suggest, annotated):
         assert 0.5 <= one["confidence"] <= 1
         assert sum(each["share"] for each in one["evidence"]) == pytest.approx(1)
     assert max(each["of_areas"] for one in seen for each in one["evidence"] if each["class_name"] == "Stroma") == 2
+
+
+def test_annotations_are_looked_at_on_their_own_slice(suggest, annotated, colon, tmp_path):
+    _, expected, _ = suggest(annotated)
+    stack = tmp_path / "in" / "stack.ome.tif"
+    stack.parent.mkdir()
+    glass = np.full_like(colon, 255)
+    tifffile.imwrite(stack, np.stack([glass, glass, colon]), photometric="rgb", metadata={"axes": "ZYXS"})
+    document = json.loads(annotated.with_suffix(".geojson").read_text())
+    for one in document["features"]:
+        one["geometry"]["plane"] = {"c": -1, "z": 2, "t": 0}
+    (tmp_path / "in" / "stack.ome.tif.geojson").write_text(json.dumps(document))
+    code, found, said = suggest(stack)
+    assert code == 0, said
+    assert found == expected
 
 
 def test_points_beside_areas_are_left_out_and_named(annotated, capsys):

@@ -161,7 +161,7 @@ def test_the_whole_image_is_the_shown_plane_and_that_is_said(tmp_path, caplog):
         assert (source.grid.region.z, source.grid.region.t) == (1, 0)
         np.testing.assert_array_equal(source.read(x=0, y=0, width=80, height=64), plane_of(1, 0))
     assert caplog.messages == [
-        "stack.ome.tif has 3 z-slices and 2 time points; z-slice 1 and time point 0 is taken (counted from 0), which "
+        "stack.ome.tif has 3 z-slices and 2 time points; z-slice 1 of time point 0 is taken (counted from 0), which "
         "QuPath shows first."
     ]
 

@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import tifffile
 from shapely import box
 
 from conceptseg.domain.errors import DictionaryError, InvalidRequestError
 from conceptseg.imaging.array_reader import ArrayReader
+from conceptseg.imaging.reader import open_image
 from conceptseg.pipeline.refine import Example, refine, useful_examples
 from conceptseg.pipeline.segment import segment
 
@@ -48,6 +52,25 @@ def test_more_of_what_was_corrected_has_its_new_concept(tissue, examples, encode
     assert made.corrected_after + made.kept_after > made.corrected_before + made.kept_before
     assert made.polygons == 2
     assert made.tokens > 0
+
+
+def test_polygons_teach_what_is_on_their_own_slice(tissue, examples, encoder, dictionary, tmp_path):
+    pixels = tissue.read(x=0, y=0, width=tissue.width, height=tissue.height, scale_x=1, scale_y=1)
+    glass = np.full_like(pixels, 255)
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(path, np.stack([glass, glass, pixels]), photometric="rgb", metadata={"axes": "ZYXS"})
+    there = [replace(example, plane=(2, 0)) for example in examples]
+    with open_image(path) as stack:
+        made = refine(
+            [(stack, 0.5, there)],
+            dictionary=dictionary,
+            encoder=encoder,
+            identifier="mine-2",
+            provenance={"command": "test"},
+            total=1,
+        )
+    expected = refined(tissue, examples, encoder, dictionary).dictionary.concepts
+    assert np.array_equal(made.dictionary.concepts, expected)
 
 
 def test_only_the_rows_of_the_two_concepts_change_and_the_parent_does_not(tissue, examples, encoder, dictionary):

@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import shapely
+import tifffile
 from PIL import Image
 from shapely import box
 from tests.qupath.project import fake
@@ -87,6 +88,76 @@ def test_results_go_into_the_annotations_they_were_asked_for(project, run):
     assert states(outcomes) == ["done"] * 3
     assert run.regions[0] == ("0,0,50,50", (0, 0, 50, 50))
     assert {o["parent"] for o in ours(project, "1")} == {"mine-1"}
+
+
+@pytest.fixture
+def stack(project, noise_free_stack):
+    """The first image is a stack of three slices, with annotations of Tumor on z = 0 and z = 2."""
+    document = json.loads(project.read_text())
+    slide = project.parent / "stack.ome.tif"
+    tifffile.imwrite(slide, noise_free_stack, photometric="rgb", metadata={"axes": "ZYXS"})
+    document["images"] = document["images"][:1]
+    document["images"][0]["serverBuilder"]["uri"] = slide.as_uri()
+    project.write_text(json.dumps(document))
+    objects = [fake.drawn_by_hand("low", "Tumor"), fake.drawn_by_hand("high", "Tumor") | {"z": 2}]
+    (project.parent / "data" / "1" / "data.qpdata").write_text(json.dumps({"objects": objects}))
+    return project
+
+
+@pytest.fixture
+def noise_free_stack():
+    """(3, 80, 100, 3) of which every slice has its own grey."""
+    return np.stack([np.full((80, 100, 3), 50 * z, np.uint8) for z in range(3)])
+
+
+@pytest.fixture
+def seen(make_result):
+    """A segmenter that finds the whole region, and what it saw: z, t and a pixel."""
+    seen = []
+
+    def segment(source, *, clip, progress, cancelled):
+        region = source.grid.region
+        seen.append((region.z, region.t, int(source.read(x=0, y=0, width=1, height=1)[0, 0, 0])))
+        return make_result([(0, box(0, 0, 10, 10))], region=region)
+
+    segment.seen = seen
+    return segment
+
+
+def test_a_whole_image_is_the_slice_that_qupath_shows(stack, run, seen, caplog):
+    run(segment=seen)
+    assert seen.seen == [(1, 0, 50)]
+    assert [(o["z"], o["t"]) for o in ours(stack, "1")] == [(1, 0)]
+    assert caplog.messages == [
+        "stack.ome.tif has 3 z-slices and 1 time point; z-slice 1 is taken (counted from 0), which QuPath shows first."
+    ]
+
+
+def test_another_slice_is_done_beside_the_first_and_replaced_alone(stack, run, seen):
+    run(segment=seen)
+    outcomes = run(replace(JOB, z=2), segment=seen, run_id="run-2")
+    assert [outcome.replaced for outcome in outcomes] == [0]
+    outcomes = run(replace(JOB, z=2), segment=seen, run_id="run-3")
+    assert [outcome.replaced for outcome in outcomes] == [1]
+    assert seen.seen == [(1, 0, 50), (2, 0, 100), (2, 0, 100)]
+    assert sorted((o["z"], o["run"]) for o in ours(stack, "1")) == [(1, "run-1"), (2, "run-3")]
+
+
+def test_a_slice_that_an_image_does_not_have_is_a_failure_of_that_image(stack, run, seen):
+    (outcome,) = run(replace(JOB, z=3), segment=seen)
+    assert outcome.state == "failed"
+    assert "has no plane z=3, t=0" in outcome.message
+
+
+def test_an_annotation_is_segmented_on_its_own_plane(stack, run, seen):
+    run(replace(JOB, within="Tumor"), segment=seen)
+    assert seen.seen == [(0, 0, 0), (2, 0, 100)]
+    assert sorted((o["parent"], o["z"]) for o in ours(stack, "1")) == [("high", 2), ("low", 0)]
+
+
+def test_a_run_that_knew_no_planes_can_be_resumed():
+    assert not {"z", "t"} & JOB.as_json().keys()
+    assert replace(JOB, z=1).as_json()["z"] == 1
 
 
 def test_an_image_without_such_an_annotation_is_empty(run):

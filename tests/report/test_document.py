@@ -1,6 +1,11 @@
+import base64
+import io
 import json
 
+import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from shapely import box
 from tests.report.tissue import evidence, piece, slide, stripes, tissue_file
 
@@ -17,6 +22,23 @@ def test_areas_shares_and_neighbours_of_a_slide(tmp_path):
     assert content["slides"][0]["picture"].startswith("data:image/webp;base64,")
     assert content["concepts"][0]["typical"][0]["picture"]
     json.dumps(content, allow_nan=False)
+
+
+@pytest.mark.parametrize(("z", "grey"), [(0, 0), (2, 200)])
+def test_a_slide_is_shown_on_the_slice_of_its_polygons(tmp_path, z, grey):
+    slices = np.stack([np.full((128, 128, 3), value, np.uint8) for value in (0, 100, 200)])
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(path, slices, photometric="rgb", metadata={"axes": "ZYXS"})
+    content = build(evidence(slide([piece(0, plane=(z, 0))], file=path))).content
+    for picture in (content["slides"][0]["picture"], content["concepts"][0]["typical"][0]["picture"]):
+        shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture.partition(",")[2]))).convert("RGB"))
+        assert shown[60, 60].tolist() == pytest.approx([grey] * 3, abs=6)
+
+
+def test_polygons_on_a_slice_that_the_file_lacks_are_shown_without_pixels(tmp_path):
+    document = build(evidence(slide([piece(0, plane=(1, 0))], file=tissue_file(tmp_path))))
+    assert document.content["slides"][0]["picture"] is None
+    assert "has no plane z=1, t=0" in document.warnings[0]
 
 
 def test_slides_of_different_resolution_are_added_up_in_um(tmp_path):

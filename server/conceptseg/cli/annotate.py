@@ -8,7 +8,14 @@ from pathlib import Path
 
 import click
 
-from conceptseg.cli.options import FILE, concept_options, encoder_options, require_no_weights, server_options
+from conceptseg.cli.options import (
+    FILE,
+    concept_options,
+    encoder_options,
+    plane_options,
+    require_no_weights,
+    server_options,
+)
 from conceptseg.cli.run_report import RunReport
 from conceptseg.cli.segmenters import LocalSegmenter, ServerSegmenter
 from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
@@ -29,7 +36,7 @@ from conceptseg.qupath.project.entries import (
 from conceptseg.qupath.project.targets import about_other_classes, choose_targets
 from conceptseg.qupath.ray_engine import RayTasks
 from conceptseg.qupath.run import annotate_project, moved_together
-from conceptseg.qupath.slide import open_slide
+from conceptseg.qupath.slide import plane_of
 from conceptseg.qupath.status import StatusFile
 from conceptseg.qupath.writer_process import ProjectProcess
 
@@ -45,6 +52,7 @@ _DEFAULTS = SegmentSettings()
 @click.option("--within", metavar="CLASS", help="Only inside annotations of this class; results go into them.")
 @click.option("--tissue", "area", flag_value="tissue", default=True, help="All tissue of the image. [default]")
 @click.option("--whole-image", "area", flag_value="whole", help="The whole image with its background.")
+@plane_options
 @encoder_options
 @concept_options
 @click.option(
@@ -92,6 +100,8 @@ def annotate(
     ids: tuple[str, ...],
     within: str | None,
     area: str,
+    z: int | None,
+    t: int | None,
     encoder: str,
     weights: Path | None,
     device: str,
@@ -125,6 +135,8 @@ def annotate(
     PROJECT is a project.qpproj or its folder. Exit code 0 only if every image was done.
     """
     require_no_weights(server, weights)
+    if within is not None and (z is not None or t is not None):
+        raise InvalidRequestError("--z and --t cannot go with --within: every annotation lies on a plane of its own.")
     say = RunReport(as_json=as_json, quiet=quiet)
     settings = SegmentSettings(
         method=method,
@@ -147,6 +159,8 @@ def annotate(
         settings=settings,
         within=within,
         rerun=rerun,
+        z=z,
+        t=t,
     )
     missing = 0
     if create_project is not None:
@@ -238,9 +252,9 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
             if not request.only(entry.identifier):
                 continue
             try:
-                open_slide(entry).close()
+                plane = plane_of(entry, job)
                 contents = reader.contents(entry.identifier)
-                targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun)
+                targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun, plane=plane)
             except ConceptSegError as error:
                 failed += 1
                 say.line(f"{entry.name}: cannot be done. {error}", event="plan", image=entry.name, error=str(error))

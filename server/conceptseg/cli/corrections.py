@@ -101,12 +101,13 @@ def _pixel_size_um(results: Sequence[Result], outlines: Mapping[str, Outline]) -
 
 def _examples(result: Result, outline: Outline) -> Iterator[Example]:
     """What a result teaches: nothing if it was rejected, or if it is of several concepts."""
+    shape, plane = shapely.from_wkb(outline.wkb), (result.z, result.t)
     if result.review == REJECTED and result.reassigned is None:
         return
     if result.reassigned is not None and result.found != (result.reassigned,):
         before = result.found[0] if len(result.found) == 1 else None
         if before is not None:
-            yield Example(outline=shapely.from_wkb(outline.wkb), concept=result.reassigned, before=before)
+            yield Example(outline=shape, concept=result.reassigned, before=before, plane=plane)
     elif len(result.concepts) == 1:
         accepted = result.review == ACCEPTED
-        yield Example(outline=shapely.from_wkb(outline.wkb), concept=result.concepts[0], accepted=accepted)
+        yield Example(outline=shape, concept=result.concepts[0], accepted=accepted, plane=plane)

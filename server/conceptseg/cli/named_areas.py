@@ -16,7 +16,7 @@ from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.openslide_reader import holds_dicom
 from conceptseg.imaging.reader import ImageReader, open_image
-from conceptseg.qupath.geojson import WithoutArea, read_features
+from conceptseg.qupath.geojson import WithoutArea, plane_of, read_features
 from conceptseg.qupath.project.contents import RUN, Area
 from conceptseg.qupath.project.entries import find_project
 from conceptseg.qupath.slide import open_slide
@@ -37,10 +37,12 @@ class Drawn:
     Attributes:
         class_name: What a person says it is.
         outline: In full-resolution px; None for the whole image.
+        plane: The z-slice and time point it was drawn on; None for those that QuPath shows first.
     """
 
     class_name: str
     outline: Polygon | MultiPolygon | None
+    plane: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,7 +120,7 @@ def _of_project(project: Path, patterns: Sequence[str], rebase: tuple[str, Path]
 
 def _of_area(area: Area) -> Drawn | None:
     shape = shapely.from_wkb(area.wkb) if area.wkb is not None else None
-    return _drawn(area.class_name, shape) if isinstance(shape, Polygon | MultiPolygon) else None
+    return _drawn(area.class_name, shape, (area.z, area.t)) if isinstance(shape, Polygon | MultiPolygon) else None
 
 
 def _of_image(image: Path, geojson: Path) -> NamedImage:
@@ -131,7 +133,7 @@ def _of_image(image: Path, geojson: Path) -> NamedImage:
         if class_name is None or RUN in (properties.get("metadata") or {}):
             continue
         outlines = without_area.polygons(feature.get("geometry"), number=number, name=class_name)
-        named = _drawn(class_name, MultiPolygon(outlines)) if outlines else None
+        named = _drawn(class_name, MultiPolygon(outlines), plane_of(feature)) if outlines else None
         if named:
             drawn.append(named)
     without_area.tell(lambda line: click.echo(line, err=True))
@@ -147,9 +149,9 @@ def _class_of(classification: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _drawn(class_name: str | None, outline: Polygon | MultiPolygon) -> Drawn | None:
+def _drawn(class_name: str | None, outline: Polygon | MultiPolygon, plane: tuple[int, int] | None) -> Drawn | None:
     base = (class_name or "").split(":")[0].strip()
-    return Drawn(class_name=base, outline=outline) if base and base != _CONTAINER else None
+    return Drawn(class_name=base, outline=outline, plane=plane) if base and base != _CONTAINER else None
 
 
 def _beside(image: Path) -> Path | None:

@@ -43,6 +43,17 @@ class RegionType(click.ParamType):  # type: ignore[type-arg]  # generic from cli
         return Region(x=x, y=y, width=width, height=height)
 
 
+def plane_options(command: _Command) -> _Command:
+    """``--z --t``."""
+    return _with(
+        command,
+        click.option(
+            "--z", type=click.IntRange(0), help="z-slice of a stack, from 0. [default: the one QuPath shows first]"
+        ),
+        click.option("--t", type=click.IntRange(0), help="Time point, from 0. [default: the first]"),
+    )
+
+
 def model_options(command: _Command) -> _Command:
     """``--encoder --weights --device``."""
     return _with(

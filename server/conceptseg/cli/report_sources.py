@@ -174,6 +174,7 @@ def _piece(result: Result | FileResult, outline: Polygon | MultiPolygon, measure
         measurements=measurements,
         reassigned_from=None if result.reassigned is None else result.found,
         review=result.review,
+        plane=(result.z, result.t),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from conceptseg.cli.options import (
     RegionType,
     concept_options,
     encoder_options,
+    plane_options,
     require_no_weights,
     server_options,
 )
@@ -28,12 +30,13 @@ from conceptseg.domain.region import Region
 from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.planes import tell_plane
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import open_region, thumbnail
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.segment import segment as run_segment
 from conceptseg.pipeline.settings import Method, SegmentSettings
-from conceptseg.qupath.geojson import read_geojson_roi, require_geojson_name, write_geojson
+from conceptseg.qupath.geojson import read_geojson_plane, read_geojson_roi, require_geojson_name, write_geojson
 from conceptseg.report.labelmap import write_label_map
 from conceptseg.report.overlay import write_overlay
 from conceptseg.report.summary import summary as summary_of
@@ -52,6 +55,12 @@ _DEFAULTS = SegmentSettings()
 @click.option("-o", "--output", type=FILE, required=True, help="GeoJSON for QuPath (File > Import objects).")
 @click.option("--region", type=RegionType(), help="Part of the image, in full-resolution px; default: all of it.")
 @click.option("--roi", type=FILE, help="GeoJSON outline (QuPath export): only what lies inside is segmented.")
+@click.option(
+    "--series",
+    type=click.IntRange(0),
+    help="Image inside a file that holds several, from 0, as QuPath counts them. [default: the one QuPath proposes]",
+)
+@plane_options
 @encoder_options
 @concept_options
 @click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
@@ -67,6 +76,9 @@ def segment(
     output: Path,
     region: Region | None,
     roi: Path | None,
+    series: int | None,
+    z: int | None,
+    t: int | None,
     encoder: str,
     weights: Path | None,
     device: str,
@@ -111,9 +123,15 @@ def segment(
     default_pixel_size_um(encoder)  # an unknown encoder is no missing dictionary
     if method != "learned":
         concepts = find_dictionary(encoder=encoder, name=dictionary, k=None if method == "matched" else k)
-    with open_image(image) as reader:
+    with open_image(image, series=series) as opened:
+        drawn_z, drawn_t = (read_geojson_plane(roi) if roi else None) or (opened.z, opened.t)
+        reader = opened.at(z=drawn_z if z is None else z, t=drawn_t if t is None else t)
+        if region is not None:
+            region = replace(region, z=reader.z, t=reader.t)
         if clip is not None:
             region = _bounds(clip, region, reader)
+        if region is not None:
+            tell_plane(reader)
         source = open_region(
             reader,
             region=region,
@@ -189,7 +207,7 @@ def _nothing(result: SegmentationResult, settings: SegmentSettings) -> str:
 
 def _bounds(clip: Polygon | MultiPolygon, region: Region | None, reader: ImageReader) -> Region:
     """The part of the image, or of ``region``, that holds ``clip``."""
-    whole = region or Region(x=0, y=0, width=reader.width, height=reader.height)
+    whole = region or Region(x=0, y=0, width=reader.width, height=reader.height, z=reader.z, t=reader.t)
     around = whole.around(clip.bounds)
     if around is None:
         left, top, right, bottom = clip.bounds

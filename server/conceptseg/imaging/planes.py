@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Protocol, Self
 
 from conceptseg.domain.errors import RegionError
+
+_log = logging.getLogger(__name__)
 
 
 class HasPlanes(Protocol):
@@ -55,16 +58,19 @@ def require_plane(image: HasPlanes, *, z: int, t: int) -> None:
         )
 
 
-def plane_taken(image: HasPlanes) -> str | None:
-    """A sentence that says which plane ``image`` reads; None if it has only one."""
+def tell_plane(image: HasPlanes) -> None:
+    """Say which plane ``image`` reads, unless it has only one."""
     if image.z_slices == image.time_points == 1:
-        return None
+        return
     taken = [f"z-slice {image.z}"] if image.z_slices > 1 else []
     taken += [f"time point {image.t}"] if image.time_points > 1 else []
     as_shown = (image.z, image.t) == (shown_slice(image.z_slices), 0)
-    return (
-        f"{image.name} has {_counted(image)}; {' and '.join(taken)} is taken (counted from 0)"
-        f"{', which QuPath shows first' if as_shown else ''}."
+    _log.warning(
+        "%s has %s; %s is taken (counted from 0)%s.",
+        image.name,
+        _counted(image),
+        " of ".join(taken),
+        ", which QuPath shows first" if as_shown else "",
     )
 
 

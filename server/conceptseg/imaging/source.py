@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from conceptseg.domain.errors import InvalidRequestError, MissingPixelSizeError
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.imaging.levels import Rgb
-from conceptseg.imaging.planes import plane_taken
+from conceptseg.imaging.planes import tell_plane
 from conceptseg.imaging.reader import ImageReader
 
 _log = logging.getLogger(__name__)
@@ -138,8 +138,7 @@ def open_region(
     downsample = choose_downsample(reader.name, pixel_size_um=pixel_size_um, full_pixel_size_um=full_pixel_size_um)
     if region is None:
         region = Region(x=0, y=0, width=reader.width, height=reader.height, z=reader.z, t=reader.t)
-        if taken := plane_taken(reader):
-            _log.warning("%s", taken)
+        tell_plane(reader)
     region.require_inside(reader.width, reader.height, of=reader.name)
     grid = PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full_pixel_size_um)
     return RegionSource(reader=reader.at(z=region.z, t=region.t), grid=grid)

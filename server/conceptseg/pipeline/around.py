@@ -18,7 +18,7 @@ def open_around(
     """The bounds of an outline; of a larger one, a window of 1024 output px around its widest place.
 
     Args:
-        reader: The image.
+        reader: The image at the outline's plane.
         outline: In full-resolution px.
         pixel_size_um: µm per output px that the encoder expects.
         image_pixel_size_um: µm per full-resolution px; None to believe the file.
@@ -26,7 +26,7 @@ def open_around(
     Returns:
         None if the outline lies outside the image.
     """
-    whole = Region(x=0, y=0, width=reader.width, height=reader.height)
+    whole = Region(x=0, y=0, width=reader.width, height=reader.height, z=reader.z, t=reader.t)
     source = open_region(reader, region=whole, pixel_size_um=pixel_size_um, image_pixel_size_um=image_pixel_size_um)
     side = WINDOW_PX * source.grid.scale_x
     left, top, right, bottom = outline.bounds

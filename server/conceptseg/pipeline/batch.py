@@ -50,6 +50,8 @@ class Job:
         settings: How regions are segmented.
         within: Class of the annotations to stay inside; None for whole images.
         rerun: What becomes of earlier results.
+        z: The z-slice of whole images; None for the one that QuPath shows first.
+        t: The time point of whole images; None for the first.
     """
 
     encoder: str
@@ -59,12 +61,17 @@ class Job:
     settings: SegmentSettings = field(default_factory=SegmentSettings)
     within: str | None = None
     rerun: Rerun = "replace"
+    z: int | None = None
+    t: int | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What makes two runs the same, as plain values."""
         values = asdict(self)
         settings = values.pop("settings")
         del settings["tile_px"]  # results do not depend on it
+        for plane in ("z", "t"):  # runs of versions that knew no planes can be resumed
+            if values[plane] is None:
+                del values[plane]
         return {**values, **settings}
 
 

@@ -34,12 +34,14 @@ class Example:
         concept: The concept it belongs to, as a person sees it.
         before: The concept a person took it from; None if it is where the segmentation put it.
         accepted: A person said that it is right.
+        plane: The z-slice and time point it lies on.
     """
 
     outline: Polygon | MultiPolygon
     concept: int
     before: int | None = None
     accepted: bool = False
+    plane: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -249,8 +251,12 @@ def _tokens_inside(
     cancelled: IsCancelled,
 ) -> NDArray[np.float32]:
     """(n, channels) tokens whose centre lies in the polygon, evenly thinned if there are very many."""
+    z, t = example.plane
     source = open_around(
-        reader, example.outline, pixel_size_um=dictionary.pixel_size_um, image_pixel_size_um=image_pixel_size_um
+        reader.at(z=z, t=t),
+        example.outline,
+        pixel_size_um=dictionary.pixel_size_um,
+        image_pixel_size_um=image_pixel_size_um,
     )
     if source is None:
         return np.empty((0, encoder.spec.channels), np.float32)

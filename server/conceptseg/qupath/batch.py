@@ -19,7 +19,7 @@ from conceptseg.qupath.project.contents import Changes, ImageContents
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.targets import about_other_classes, choose_targets
-from conceptseg.qupath.slide import Segmented, SlideTask, open_slide
+from conceptseg.qupath.slide import Segmented, SlideTask, plane_of
 from conceptseg.qupath.writer_process import WriterDiedError
 
 _TRIES = 3
@@ -161,10 +161,10 @@ class _Work:
 
 
 def _plan(writer: Writer, entry: ImageEntry, *, job: Job, run: str, labels: Labels) -> _Work:
-    open_slide(entry).close()  # says best what is wrong with it
+    plane = plane_of(entry, job)  # says best what is wrong with the slide
     begun = time.perf_counter()
     contents = writer.inspect(entry.identifier)
-    targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun)
+    targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun, plane=plane)
     task = SlideTask(entry=entry, targets=targets, job=job, run=run, labels=labels)
     others = about_other_classes(contents, within=job.within)
     return _Work(task=task, skipped=skipped, others=others, seconds=time.perf_counter() - begun)

@@ -14,7 +14,7 @@ import json
 import math
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -208,6 +208,40 @@ _NAMED = 10
 """So many features are named in a message."""
 
 _HOW_TO_EXPORT = "Draw an area in QuPath and export it with File ▸ Export objects as GeoJSON."
+
+
+def read_geojson_plane(path: Path) -> tuple[int, int] | None:
+    """The plane that the areas of a GeoJSON file were drawn on.
+
+    Args:
+        path: As `read_geojson_roi` takes it.
+
+    Returns:
+        z and t; None where nothing is said. QuPath leaves out the plane of what lies on z = 0, t = 0.
+
+    Raises:
+        InvalidRequestError: the file cannot be read, or they lie on several planes.
+    """
+    planes = dict.fromkeys(plane for feature in read_features(path) if (plane := plane_of(feature)) is not None)
+    if len(planes) > 1:
+        found = " and ".join(f"z={z}, t={t}" for z, t in planes)
+        raise InvalidRequestError(f"The areas of {path} lie on several planes: {found}. Export those of one plane.")
+    return next(iter(planes), None)
+
+
+def plane_of(feature: Mapping[str, Any]) -> tuple[int, int] | None:
+    """The z-slice and time point of a feature or bare geometry with an area; None where nothing is said.
+
+    QuPath leaves the plane out of objects on z = 0, t = 0.
+    """
+    geometry = feature.get("geometry") if feature.get("type") == "Feature" else feature
+    if not isinstance(geometry, dict) or geometry.get("type") in _WITHOUT_AREA:
+        return None
+    plane, properties = geometry.get("plane"), feature.get("properties")
+    if not isinstance(plane, dict):
+        return (0, 0) if isinstance(properties, dict) and "objectType" in properties else None
+    z, t = plane.get("z", 0), plane.get("t", 0)
+    return (z, t) if isinstance(z, int) and isinstance(t, int) else None
 
 
 def read_features(path: Path) -> Iterator[dict[str, Any]]:

@@ -289,6 +289,8 @@ class PaquoBackend:
                 found=concept_numbers(str(metadata.get(concept_key) or "")),
                 area_px=float(roi.getArea()),
                 length_px=float(roi.getLength()),
+                z=int(roi.getZ()),
+                t=int(roi.getT()),
                 reassigned=concept_number(str(metadata.get(reassigned_key) or "")),
                 review=review if review in (ACCEPTED, REJECTED) else None,
             )
@@ -338,13 +340,13 @@ class PaquoBackend:
         java, uuid = self._java, self._uuid
         # QuPath's own factory keeps hundredths of a px; an outline that this spoils stays exact.
         rounding, exact = java.WKBReader(java.GeometryTools.getDefaultFactory()), java.WKBReader()
-        text = cache(java.String)
+        text, plane = cache(java.String), cache(self._class("qupath.lib.regions.ImagePlane").getPlane)
 
         def make(result: Result, outline: Outline, path_class: Any) -> Any:
             geometry = rounding.read(outline.wkb)
             if geometry.isEmpty() or not geometry.isValid():
                 geometry = exact.read(outline.wkb)
-            roi = java.GeometryTools.geometryToROI(geometry, None)
+            roi = java.GeometryTools.geometryToROI(geometry, plane(result.z, result.t))
             annotation = java.PathObjects.createAnnotationObject(roi, path_class)
             annotation.setID(uuid.fromString(result.identifier))
             metadata = annotation.getMetadata()

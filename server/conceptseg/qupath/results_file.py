@@ -12,7 +12,7 @@ from shapely import MultiPolygon, Polygon
 
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError
-from conceptseg.qupath.geojson import WithoutArea, read_features
+from conceptseg.qupath.geojson import WithoutArea, plane_of, read_features
 from conceptseg.qupath.project.contents import (
     CONCEPT,
     DICTIONARY,
@@ -36,6 +36,8 @@ class FileResult:
         run: Run that made it.
         dictionary: Concept dictionary of that run.
         found: Indices of its concepts in the dictionary, as they were found; several after merging.
+        z: Index of the z-slice it lies on.
+        t: Index of the time point.
         measurements: Name with unit to a finite number.
         reassigned: The concept that a person gave it instead.
         review: ``accepted`` or ``rejected`` by a person.
@@ -47,6 +49,8 @@ class FileResult:
     run: str
     dictionary: str
     found: tuple[int, ...]
+    z: int = 0
+    t: int = 0
     measurements: Mapping[str, float] = field(default_factory=dict)
     reassigned: int | None = None
     review: str | None = None
@@ -80,6 +84,7 @@ def read_results(path: Path, *, warn: Callable[[str], None]) -> tuple[FileResult
         polygons = without_area.polygons(feature.get("geometry"), number=number)
         if not polygons:
             continue
+        z, t = plane_of(feature) or (0, 0)
         class_name, colour = _class_of(properties)
         results.append(
             FileResult(
@@ -89,6 +94,8 @@ def read_results(path: Path, *, warn: Callable[[str], None]) -> tuple[FileResult
                 run=str(metadata[RUN]),
                 dictionary=str(metadata.get(DICTIONARY, "")),
                 found=found,
+                z=z,
+                t=t,
                 measurements=_numbers(properties.get("measurements")),
                 reassigned=concept_number(str(metadata.get(REASSIGNED, ""))),
                 review=str(metadata[REVIEW]) if REVIEW in metadata else None,

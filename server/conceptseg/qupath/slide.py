@@ -123,13 +123,28 @@ def open_slide(entry: ImageEntry) -> ImageReader:
     return reader
 
 
+def plane_of(entry: ImageEntry, job: Job) -> tuple[int, int]:
+    """The z-slice and time point of what a run segments of a whole image.
+
+    Raises:
+        ConceptSegError: the slide cannot be opened, or has no such plane.
+    """
+    with open_slide(entry) as reader:
+        shown = _on_plane(reader, job)
+        return shown.z, shown.t
+
+
+def _on_plane(reader: ImageReader, job: Job) -> ImageReader:
+    return reader.at(z=reader.z if job.z is None else job.z, t=reader.t if job.t is None else job.t)
+
+
 def _source(
     reader: ImageReader, entry: ImageEntry, area: Area | None, clip: Polygon | MultiPolygon | None, job: Job
 ) -> PixelSource:
     region = _bounds(clip, area, reader, entry) if area and clip else None
     # QuPath lets people correct a slide's calibration: what they set there wins over the file.
     return open_region(
-        reader,
+        reader if area else _on_plane(reader, job),
         region=region,
         pixel_size_um=job.pixel_size_um,
         image_pixel_size_um=job.image_pixel_size_um or entry.pixel_size_um,

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg import __version__
-from conceptseg.domain.errors import ImageError
+from conceptseg.domain.errors import ImageError, RegionError
 from conceptseg.domain.progress import Progress, ReportProgress, report_nothing
-from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.report.evidence import (
     ACTIVATION,
     PURITY,
@@ -125,8 +125,8 @@ def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], 
     reader, note, warnings = None, slide.problem, []
     if note is None and slide.file is not None:
         try:
-            reader = open_image(slide.file)
-        except ImageError as error:
+            reader = _on_plane(open_image(slide.file, series=slide.series), slide.plane)
+        except (ImageError, RegionError) as error:
             note = str(error)
     if note:
         warnings.append(f"{slide.name}: shown without its pixels. {note}")
@@ -167,6 +167,16 @@ def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], 
         purity=_means(rows, areas, measured(slide, PURITY), n),
         borders=shared_borders(slide, concepts),
     )
+
+
+def _on_plane(reader: ImageReader, plane: tuple[int, int] | None) -> ImageReader:
+    if plane is None:
+        return reader
+    try:
+        return reader.at(z=plane[0], t=plane[1])
+    except (ImageError, RegionError):
+        reader.close()
+        raise
 
 
 def _concepts(

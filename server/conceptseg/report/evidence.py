@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +32,7 @@ class Piece:
         measurements: Name with unit to a finite number.
         reassigned_from: The concepts it had before a person gave it another one; None if nobody did.
         review: ``accepted`` or ``rejected`` by a person; None without a verdict.
+        plane: The z-slice and time point it lies on.
     """
 
     outline: Polygon | MultiPolygon
@@ -42,6 +43,7 @@ class Piece:
     measurements: Mapping[str, float] = field(default_factory=dict)
     reassigned_from: tuple[int, ...] | None = None
     review: str | None = None
+    plane: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -52,6 +54,7 @@ class Slide:
         name: What people call it.
         file: Its image file; None if there is none.
         problem: Why no picture of it can be shown, although it has results; None if all is well.
+        series: Number of the image inside its file; None for the one that QuPath proposes.
         pieces: What was found.
         pixel_size_um: µm per full-resolution px; None when nobody knows.
         provenance: What is known about the run, for people.
@@ -63,6 +66,13 @@ class Slide:
     problem: str | None = None
     pixel_size_um: float | None = None
     provenance: Mapping[str, str] = field(default_factory=dict)
+    series: int | None = None
+
+    @property
+    def plane(self) -> tuple[int, int] | None:
+        """The z-slice and time point that most pieces lie on; None without pieces."""
+        counted = Counter(piece.plane for piece in self.pieces).most_common(1)
+        return counted[0][0] if counted else None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -52,6 +52,8 @@ class FakeBackend:
                 "concepts": result.found,
                 "reassigned": result.reassigned,
                 "review": result.review,
+                "z": result.z,
+                "t": result.t,
                 "wkb": outline.wkb.hex(),
                 "measurements": dict(outline.measurements),
             }
@@ -163,6 +165,8 @@ def _result(o):
         length_px=polygon.length,
         reassigned=o.get("reassigned"),
         review=o.get("review"),
+        z=o.get("z", 0),
+        t=o.get("t", 0),
     )
 
 
@@ -172,8 +176,8 @@ def _area(o):
         parent=o["parent"],
         class_name=o["class"],
         wkb=bytes.fromhex(o["wkb"]),
-        z=0,
-        t=0,
+        z=o.get("z", 0),
+        t=o.get("t", 0),
     )
 
 

@@ -7,10 +7,11 @@ from shapely import Polygon, box
 from tests.qupath.project.worlds import result
 
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.region import Region
 from conceptseg.qupath.project.contents import Area, ImageContents
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.labels import Labels
-from conceptseg.qupath.project.results import results_of
+from conceptseg.qupath.project.results import join_touching, results_of
 from conceptseg.qupath.project.table import COLUMNS, rows_of, write_table
 from conceptseg.qupath.project.targets import choose_targets
 
@@ -98,6 +99,27 @@ def test_a_rerun_replaces_adds_or_skips_in_the_same_place(within, rerun, targets
     found, left = choose_targets(contents, within=within, rerun=rerun)
     assert [(target.parent, target.replaces) for target in found] == targets
     assert left == skipped
+
+
+def test_a_whole_image_is_replaced_on_its_plane_only():
+    here, there = result(1, z=1)[0], result(2, z=2)[0]
+    contents = ImageContents(results=(here, there), areas=(), object_count=2)
+    (target,), _ = choose_targets(contents, within=None, rerun="replace", plane=(1, 0))
+    assert target.replaces == {here.identifier}
+    assert choose_targets(contents, within=None, rerun="skip", plane=(0, 0))[1] == 0
+
+
+def test_results_lie_on_the_plane_that_was_segmented(make_result):
+    found = make_result(region=Region(x=0, y=0, width=100, height=80, z=2, t=3))
+    assert {(drawn.z, drawn.t) for drawn, _ in made(found)[0]} == {(2, 3)}
+
+
+def test_touching_results_on_different_planes_are_not_joined():
+    drawn = [result(1, concepts=(0,), z=1), result(2, concepts=(1,), z=2)]
+    assert join_touching(drawn) == tuple(drawn)
+    same = [result(1, concepts=(0,), z=1), result(2, concepts=(1,), z=1)]
+    ((joined, _),) = join_touching(same)
+    assert (joined.z, joined.concepts) == (1, (0, 1))
 
 
 @pytest.fixture

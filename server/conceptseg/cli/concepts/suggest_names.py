@@ -147,6 +147,8 @@ def _source(
     reader: ImageReader, drawn: Drawn, dictionary: ConceptDictionary, pixel_size_um: float | None
 ) -> PixelSource | None:
     wanted = dictionary.pixel_size_um
+    if drawn.plane is not None:
+        reader = reader.at(z=drawn.plane[0], t=drawn.plane[1])
     if drawn.outline is None:
         return open_region(reader, region=None, pixel_size_um=wanted, image_pixel_size_um=pixel_size_um)
     return open_around(reader, drawn.outline, pixel_size_um=wanted, image_pixel_size_um=pixel_size_um)

@@ -50,6 +50,8 @@ class Result:
         found: Indices of its concepts in the dictionary, as they were found; several after merging.
         area_px: Area in full-resolution px².
         length_px: Length of its outline in full-resolution px.
+        z: Index of the z-slice it lies on.
+        t: Index of the time point.
         reassigned: The concept that a person gave it instead; None if nobody did.
         review: What a person said about it, `ACCEPTED` or `REJECTED`; None if nobody did.
     """
@@ -62,6 +64,8 @@ class Result:
     found: tuple[int, ...]
     area_px: float
     length_px: float
+    z: int = 0
+    t: int = 0
     reassigned: int | None = None
     review: str | None = None
 

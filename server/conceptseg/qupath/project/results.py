@@ -52,6 +52,7 @@ def results_of(
         )
     _require_areas([polygon.polygon for polygon in found.polygons])
     drawn = []
+    region = found.label_map.grid.region
     for index, polygon in enumerate(found.polygons):
         result = Result(
             identifier=str(uuid.uuid5(_OBJECT_IDS, f"{run}/{scope}/{index}")),
@@ -62,6 +63,8 @@ def results_of(
             found=(polygon.concept,),
             area_px=float(polygon.polygon.area),
             length_px=float(polygon.polygon.length),
+            z=region.z,
+            t=region.t,
         )
         # QuPath's measurements are float64, and its GeoJSON has no NaN.
         finite = {name: float(value) for name, value in polygon.measurements.items() if math.isfinite(value)}
@@ -76,7 +79,7 @@ def results_of(
 
 
 def join_touching(drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
-    """One result for those that share an edge, parent, class, run, dictionary and verdict, but not the concept.
+    """One result for those that share an edge, plane, parent, class, run, dictionary and verdict, but not the concept.
 
     The areas of a joined result are sums, its perimeter that of the new outline; other measurements are means
     weighted by area. Everything else is returned as it is, and so are rejected and reassigned results: what a person
@@ -89,7 +92,8 @@ def join_touching(drawn: Sequence[Drawn]) -> tuple[Drawn, ...]:
         if result.review == REJECTED or result.reassigned is not None:
             kept.append(item)
         else:
-            groups[result.parent, result.class_name, result.run, result.dictionary, result.review].append(item)
+            plane = result.z, result.t
+            groups[plane, result.parent, result.class_name, result.run, result.dictionary, result.review].append(item)
     for members in groups.values():
         several = len({result.concepts for result, _ in members}) > 1
         kept.extend(_joined(members) if several else members)
@@ -122,6 +126,8 @@ def _union(members: Sequence[Drawn], polygon: Polygon) -> Drawn:
         found=tuple(sorted({concept for result, _ in members for concept in result.found})),
         area_px=float(polygon.area),
         length_px=float(polygon.length),
+        z=first.z,
+        t=first.t,
         review=first.review,
     )
     return result, Outline(wkb=shapely.to_wkb(polygon), measurements=_combined(members, polygon))

@@ -28,7 +28,9 @@ class Target:
         return self.area.identifier if self.area else None
 
 
-def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun) -> tuple[tuple[Target, ...], int]:
+def choose_targets(
+    contents: ImageContents, *, within: str | None, rerun: Rerun, plane: tuple[int, int] = (0, 0)
+) -> tuple[tuple[Target, ...], int]:
     """What to segment.
 
     Args:
@@ -36,7 +38,8 @@ def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun)
         within: Class of the annotations to stay inside; None for the whole image.
         rerun: What becomes of results that are already there: ``replace`` them, ``add`` to them, or ``skip`` those
             parts of the image that have some. Only results directly inside the same annotation, or directly in the
-            image, count.
+            image and on ``plane``, count.
+        plane: z and t of what is segmented of a whole image; annotations lie on planes of their own.
 
     Returns:
         What to segment, and how many parts were skipped.
@@ -48,7 +51,11 @@ def choose_targets(contents: ImageContents, *, within: str | None, rerun: Rerun)
     skipped = 0
     for area in areas:
         parent = area.identifier if area else None
-        earlier = [result for result in contents.results if result.parent == parent]
+        earlier = [
+            result
+            for result in contents.results
+            if result.parent == parent and (area is not None or (result.z, result.t) == plane)
+        ]
         if earlier and rerun == "skip":
             skipped += 1
             continue

@@ -80,10 +80,10 @@ def _compare_added(
     tolerance = _ROUNDING_PX * max(expected.length_px, 1)
     if abs(found.area_px - expected.area_px) > tolerance:
         yield f"{label} has {found.area_px:.2f} px², expected {expected.area_px:.2f}"
-    have = (found.class_name, found.metadata, found.parent)
-    want = (expected.class_name, expected.metadata, _moved_up(expected.parent, removed))
+    have = (found.class_name, found.metadata, found.parent, found.z, found.t)
+    want = (expected.class_name, expected.metadata, _moved_up(expected.parent, removed), expected.z, expected.t)
     if have != want:
-        yield f"{label} has (class, metadata, parent) {have}, expected {want}"
+        yield f"{label} has (class, metadata, parent, z, t) {have}, expected {want}"
     if measurements != dict(outline.measurements):
         yield f"{label} has the measurements {measurements}, expected {dict(outline.measurements)}"
 
