@@ -112,3 +112,19 @@ def test_a_project_without_images_says_so(project, tmp_path, command, capsys):
     code = main([words.get(word, word) for word in command])
     assert code == 1
     assert f"{project} has no images. Add some in QuPath" in capsys.readouterr().err
+
+
+def test_a_name_that_looks_like_markup_is_printed_as_it_is(project, monkeypatch, capsys):
+    name = "[/b] [red] :smile:"
+    document = json.loads(project.read_text())
+    document["images"][0]["imageName"] = name
+    project.write_text(json.dumps(document))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    code = main(["annotate", str(project), "--k", "8", "--pixel-size-um", "0.5", "--device", "cpu"])
+    printed = capsys.readouterr()
+    assert code == 0
+    assert name in printed.out
+    assert name in printed.err  # beside its bar
+    main(["labels", str(project), "set", "0", "[/b] [red]"])
+    main(["labels", str(project), "list"])
+    assert "[/b] [red] " in capsys.readouterr().out.splitlines()[-2]

@@ -36,8 +36,12 @@ from conceptseg.qupath.writer_process import ProjectProcess
 from conceptseg.rpc import convert
 from conceptseg.rpc.client import Client
 from conceptseg.rpc.errors import PathNotAllowedError
+from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.outbox import Outbox
+from conceptseg.rpc.paths import AllowedRoots
+from conceptseg.rpc.projects import wish_from_proto
 from conceptseg.rpc.server import Server, ServeSettings
+from conceptseg.v1 import project_pb2
 
 A, B = Image(identifier="1", name="a.svs"), Image(identifier="2", name="b.svs")
 CALIBRATED: dict[str, Any] = {"image_pixel_size_um": 0.5, "dictionary": 8}
@@ -178,6 +182,18 @@ def test_a_project_that_a_link_leads_out_of_is_refused(client: Client, project: 
     with pytest.raises(ProjectError, match=f"{part} is a link"):
         client.annotate_project(project, **CALIBRATED, ids=["1"])
     assert list(outside.rglob("*")) == []
+
+
+def test_a_project_whose_folder_becomes_a_link_is_left_alone(project: Path, root: Path, tmp_path: Path) -> None:
+    message = project_pb2.AnnotateProjectRequest(project_path=str(project), dictionary={"name": "default-k8"})
+    wish = wish_from_proto(message, roots=AllowedRoots([root]), limits=Limits())
+    slide = root / "slide.png"
+    slide.write_bytes(b"")
+    wish.request.check_slide(slide)
+    project.parent.rename(tmp_path / "outside")
+    project.parent.symlink_to(tmp_path / "outside")
+    with pytest.raises(PathNotAllowedError):
+        wish.request.check_slide(slide)
 
 
 def test_a_number_that_is_a_path_is_refused(client: Client, project: Path) -> None:

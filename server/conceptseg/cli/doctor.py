@@ -9,9 +9,9 @@ from importlib import metadata
 
 import click
 import torch
-from rich.console import Console
 
 from conceptseg import __version__
+from conceptseg.cli.console import plain_console
 from conceptseg.domain.errors import ConceptSegError
 from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import known_encoders
@@ -57,11 +57,11 @@ def doctor(as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({**facts, "advice": advice}))
     else:
-        console = Console(highlight=False)
+        console = plain_console()
         for name, value in facts.items():
-            console.print(f"{name:>18}: {value}", soft_wrap=True, markup=False)
+            console.print(f"{name:>18}: {value}", soft_wrap=True)
         for line in advice:
-            console.print(f"-> {line}", markup=False)
+            console.print(f"-> {line}")
     return 0 if default == "works" else 1
 
 

@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from conceptseg.cli.console import plain_console
 from conceptseg.encoders.registry import known_encoders
 
 
@@ -33,6 +33,6 @@ def encoders(as_json: bool) -> None:
             spec.licence + (" (gated)" if spec.gated else ""),
             spec.note,
         )
-    console = Console()
+    console = plain_console()
     console.print(table)
     console.print("Any other: timm:NAME or timm:NAME@LAYER, with --weights FILE for a local checkpoint.")

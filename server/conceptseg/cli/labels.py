@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from conceptseg.cli.console import plain_console
 from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
@@ -143,7 +143,7 @@ def list_labels(opened: _Opened, as_json: bool) -> None:
     for dictionary, concept, label in rows:
         colour = ",".join(map(str, label.colour)) if label.colour else ""
         table.add_row(dictionary, str(concept), label.class_name or "", colour, label.review or "")
-    Console(highlight=False).print(table)
+    plain_console().print(table)
 
 
 @labels.command("set")

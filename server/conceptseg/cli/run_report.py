@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 from rich.table import Table
 
+from conceptseg.cli.console import plain_console
 from conceptseg.pipeline.batch import Image, ImageProgress, ImageStarted, Outcome, RunEvent, RunStarted, Tell
 
 
@@ -44,7 +45,12 @@ class RunReport:
         if self._quiet or self._as_json or not sys.stderr.isatty():
             yield self._say
             return
-        columns = (TextColumn("{task.description:>20.20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description:>20.20}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
             overall = bars.add_task("images", total=None)
             working = {}
@@ -89,7 +95,7 @@ class RunReport:
                 f"{outcome.segment_seconds:.1f}",
                 f"{outcome.write_seconds:.1f}",
             )
-        Console(highlight=False).print(table)
+        plain_console().print(table)
         click.echo(", ".join(f"{count} {state}" for state, count in counts.items()))
 
     def _say(self, event: RunEvent) -> None:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 from shapely import MultiPolygon, Polygon
 
+from conceptseg.cli.console import plain_console
 from conceptseg.cli.options import (
     FILE,
     RegionType,
@@ -171,7 +171,7 @@ def _warn(text: str, *, quiet: bool) -> None:
 
 
 def _report(result: SegmentationResult, written: list[Path], *, seconds: float, settings: SegmentSettings) -> None:
-    console = Console(highlight=False)
+    console = plain_console()
     if not result.polygons:
         console.print(f"{_nothing(result, settings)} The result is empty.", soft_wrap=True)
     else:

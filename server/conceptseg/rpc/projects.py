@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from shapely import MultiPolygon, Polygon
 
@@ -82,13 +83,18 @@ def wish_from_proto(message: project_pb2.AnnotateProjectRequest, *, roots: Allow
         within=message.within_class or None,
         rerun=rerun,
     )
+
+    def check(slide: Path) -> None:
+        roots.resolve(str(project))  # a folder above it may have become a link since
+        roots.resolve(str(slide))
+
     request = ProjectRun(
         project=project,
         job=job,
         images=tuple(message.image_patterns),
         ids=tuple(message.image_ids),
         resume=message.resume,
-        check_slide=lambda slide: roots.resolve(str(slide)),
+        check_slide=check,
     )
     return Wish(request=request, encoder=encoder, dictionary=dictionary, jobs=jobs)
 

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from conceptseg.cli.console import plain_console
 from conceptseg.domain.errors import DictionaryError
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths, shipped_folder
@@ -36,4 +36,4 @@ def list_(as_json: bool) -> None:
         *facts, file = row
         where = "shipped" if Path(file).parent == shipped_folder() else file
         table.add_row(*("" if fact is None else str(fact) for fact in facts), where)
-    Console().print(table)
+    plain_console().print(table)

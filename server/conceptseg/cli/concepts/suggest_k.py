@@ -7,10 +7,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
 from conceptseg.cli.concepts.tokens import TokenOptions, token_options
+from conceptseg.cli.console import plain_console
 from conceptseg.cli.options import encoder_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.pipeline.suggest_k import CANDIDATES, REPEATS, suggest_k
@@ -60,5 +60,5 @@ def suggest_k_(
             f"{one.residual:.3f}",
             f"{one.chosen:.0%}",
         )
-    Console(highlight=False).print(table)
+    plain_console().print(table)
     click.echo(found.sentence)

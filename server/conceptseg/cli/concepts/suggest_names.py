@@ -8,9 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich.console import Console
 from rich.table import Table
 
+from conceptseg.cli.console import plain_console
 from conceptseg.cli.named_areas import Drawn, NamedImage, find_named_areas
 from conceptseg.cli.options import FILE, device_option
 from conceptseg.cli.outputs import require_writable
@@ -93,7 +93,7 @@ def suggest_names_(
         content = {"dictionary": concepts.identifier, "concepts": [asdict(one) for one in suggestions]}
         click.echo(json.dumps(content, ensure_ascii=False))
     else:
-        Console(highlight=False).print(_table(concepts, suggestions))
+        plain_console().print(_table(concepts, suggestions))
     if output is not None:
         named = [one for one in suggestions if one.class_name and one.confidence >= min_confidence]
         labels = Labels()
