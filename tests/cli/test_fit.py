@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from tests.qupath.project import fake
 
@@ -230,3 +231,25 @@ def test_an_earlier_dictionary_is_not_replaced_unless_asked(slides, tmp_path, mo
     assert "There is a dictionary mine-k3" in refused("--name", "mine")
     assert refused("--name", "mine", "--overwrite") is None
     assert "no name for a dictionary" in refused("--name", "a/b")
+
+
+def test_every_image_of_a_file_in_a_project_is_read_once(tmp_path):
+    slide = tmp_path / "two.ome.tif"
+    with tifffile.TiffWriter(slide, ome=True) as file:
+        for grey in (60, 120):
+            file.write(np.full((64, 64, 3), grey, np.uint8), photometric="rgb", metadata={"axes": "YXS"})
+    builder = {"builderType": "uri", "uri": slide.as_uri()}
+    entries = [
+        {"entryID": number, "imageName": f"image {number}", "serverBuilder": {**builder, "args": ["--series", series]}}
+        for number, series in enumerate(("0", "1", "1"))
+    ]
+    project = tmp_path / "project.qpproj"
+    project.write_text(json.dumps({"version": "0.7.0", "images": entries}))
+    images = find_images([project])
+    seen = []
+    for image in images:
+        with image.open() as reader:
+            seen.append(int(reader.read(x=0, y=0, width=1, height=1, scale_x=1, scale_y=1)[0, 0, 0]))
+    assert seen == [60, 120]
+    identities = [image.to_read(encoder_pixel_size_um=0.5, otherwise_um=0.5).identity for image in images]
+    assert identities[0] != identities[1]

@@ -90,6 +90,30 @@ def test_results_go_into_the_annotations_they_were_asked_for(project, run):
     assert {o["parent"] for o in ours(project, "1")} == {"mine-1"}
 
 
+def test_every_image_of_a_file_is_segmented_as_itself(project, run, seen, caplog):
+    greys = (60, 120, 180)
+    slide = project.parent / "several.ome.tif"
+    with tifffile.TiffWriter(slide, ome=True) as file:
+        for grey in greys:
+            file.write(np.full((80, 100, 3), grey, np.uint8), photometric="rgb", metadata={"axes": "YXS"})
+    document = json.loads(project.read_text())
+    for number, image in enumerate(document["images"]):
+        image["serverBuilder"] |= {"uri": slide.as_uri(), "args": ["--series", str(2 - number)]}
+    project.write_text(json.dumps(document))
+    assert states(run(segment=seen)) == ["done"] * 3
+    assert [grey for _, _, grey in seen.seen] == [180, 120, 60]
+    assert not caplog.messages  # each entry says which image it is
+
+
+def test_an_image_that_cannot_be_read_from_its_file_is_sent_to_qupath(project, run):
+    document = json.loads(project.read_text())
+    document["images"][0]["serverBuilder"]["args"] = ["--series", "1"]
+    project.write_text(json.dumps(document))
+    outcomes = run()
+    assert states(outcomes) == ["failed", "done", "done"]
+    assert "there is no image 1. Or open it in QuPath and use Extensions > ConceptSeg" in outcomes[0].message
+
+
 @pytest.fixture
 def stack(project, noise_free_stack):
     """The first image is a stack of three slices, with annotations of Tumor on z = 0 and z = 2."""

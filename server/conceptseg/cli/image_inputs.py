@@ -35,12 +35,14 @@ class ImageInput:
         path: Its file; of an image of a project that has none, the project's.
         pixel_size_um: µm per full-resolution px as QuPath has it, which wins over the file; None without.
         open: Opens it.
+        series: Its number inside the file, where a project says one.
     """
 
     name: str
     path: Path
     pixel_size_um: float | None
     open: Callable[[], ImageReader]
+    series: int | None = None
 
     def to_read(self, *, encoder_pixel_size_um: float, otherwise_um: float | None) -> ImageToRead:
         """The whole image for an encoder.
@@ -65,13 +67,15 @@ class ImageInput:
             identity |= {"size": str(status.st_size), "modified": str(status.st_mtime_ns)}
         except OSError:
             identity["size"] = "missing"
+        if self.series:
+            identity["series"] = str(self.series)
         return identity | {"pixel_size_um": str(self.pixel_size_um), "otherwise_um": str(otherwise_um)}
 
 
 def find_images(
     paths: Sequence[Path], *, patterns: Sequence[str] = (), rebase: tuple[str, Path] | None = None
 ) -> list[ImageInput]:
-    """The images that files, folders and QuPath projects hold; each file once.
+    """The images that files, folders and QuPath projects hold; each once.
 
     Args:
         paths: Image files, folders that are searched for images, ``project.qpproj`` files or their folders.
@@ -82,10 +86,10 @@ def find_images(
         InvalidRequestError: a path that is not there, or a folder without images.
         ProjectError: a project cannot be read.
     """
-    found: dict[Path, ImageInput] = {}
+    found: dict[tuple[Path, int], ImageInput] = {}
     for path in paths:
         for image in _images_at(path, patterns, rebase):
-            found.setdefault(image.path.absolute(), image)
+            found.setdefault((image.path.absolute(), image.series or 0), image)
     return list(found.values())
 
 
@@ -126,6 +130,7 @@ def _of_project(project: Path, patterns: Sequence[str], rebase: tuple[str, Path]
             path=entry.slide or project.parent / "data" / entry.identifier,
             pixel_size_um=entry.pixel_size_um,
             open=lambda entry=entry: open_slide(entry),  # type: ignore[misc]
+            series=entry.series,
         )
 
 

@@ -193,6 +193,7 @@ def _slide_of_entry(entry: ImageEntry, pieces: tuple[Piece, ...]) -> Slide:
     return Slide(
         name=entry.name,
         file=entry.slide if problem is None else None,
+        series=entry.series,
         pieces=pieces,
         problem=problem,
         # What was measured fits the areas that are shown in QuPath, whatever the calibration is now.

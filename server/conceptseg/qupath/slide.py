@@ -111,7 +111,15 @@ def open_slide(entry: ImageEntry) -> ImageReader:
             f"{entry.name}: its slide {entry.slide} is not there. If slides were moved, say from where to where with "
             "--rebase OLD NEW."
         )
-    reader = open_image(entry.slide)
+    try:
+        reader = open_image(entry.slide, series=entry.series)
+    except ImageError as error:
+        if not entry.series:
+            raise
+        raise ImageError(
+            f"{entry.name}: {error} Or open it in QuPath and use Extensions > ConceptSeg, which works on what QuPath "
+            "shows."
+        ) from error
     known = (entry.width, entry.height)
     if None not in known and known != (reader.width, reader.height):
         size = f"{reader.width} × {reader.height}"

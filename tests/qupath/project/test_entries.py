@@ -43,7 +43,8 @@ def test_an_image_without_calibration_has_no_pixel_size():
     ("builder", "problem"),
     [
         ({"builderType": "rotated", "builder": PLAIN, "rotation": "ROTATE_90"}, "rotated"),
-        ({**PLAIN, "args": ["--series", "2"]}, "image 2 inside its file"),
+        ({**PLAIN, "args": ["--name", "slide"]}, "called slide inside its file"),
+        ({**PLAIN, "args": ["--series", "0", "--dims", "XYZCT"]}, "in the order XYZCT"),
         ({**PLAIN, "uri": "https://omero.example/webclient/?show=image-1"}, "not in a file"),
         ({**PLAIN, "uri": "file:slides/one.svs"}, "not in a file"),  # not absolute
         ({**PLAIN, "uri": "file:/slides/%00one.svs"}, "not in a file"),
@@ -54,6 +55,24 @@ def test_an_image_without_calibration_has_no_pixel_size():
 )
 def test_pixels_that_are_not_the_files_own_are_a_problem(builder, problem):
     assert problem in entry(builder).problem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "series"),
+    [
+        (["--series", "2"], 2),
+        (["--series=2"], 2),
+        (["-s", "1"], 1),
+        (["--series", "0", "--bfOptions", "a=b"], 0),
+        (["--series", "-1"], None),
+        (["--series"], None),
+        ([], None),
+        ("--series 2", None),
+    ],
+)
+def test_an_entry_knows_which_image_of_its_file_it_is(arguments, series):
+    found = entry({**PLAIN, "args": arguments})
+    assert (found.series, found.problem) == (series, None)
 
 
 @pytest.mark.parametrize(

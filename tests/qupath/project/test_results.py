@@ -1,19 +1,21 @@
 import math
 import sys
+from contextlib import nullcontext
 
 import pytest
 import shapely
 from shapely import Polygon, box
 from tests.qupath.project.worlds import result
 
-from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.domain.errors import InvalidRequestError, ProjectError
 from conceptseg.domain.region import Region
-from conceptseg.qupath.project.contents import Area, ImageContents
+from conceptseg.qupath.project.contents import Area, Changes, ImageContents, ImageState, ObjectState
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.labels import Labels
 from conceptseg.qupath.project.results import join_touching, results_of
 from conceptseg.qupath.project.table import COLUMNS, rows_of, write_table
 from conceptseg.qupath.project.targets import choose_targets
+from conceptseg.qupath.project.verify import verify
 
 NUMBERS = {"Area µm^2": 100.0, "Area %": 10.0, "Perimeter µm": 44.0, "Mean activation": 0.5}
 
@@ -120,6 +122,17 @@ def test_touching_results_on_different_planes_are_not_joined():
     same = [result(1, concepts=(0,), z=1), result(2, concepts=(1,), z=1)]
     ((joined, _),) = join_touching(same)
     assert (joined.z, joined.concepts) == (1, (0, 1))
+
+
+@pytest.mark.parametrize(("written", "good"), [({"z": 2}, True), ({}, False), ({"z": 2, "t": 1}, False)])
+def test_a_result_on_another_plane_is_not_what_was_given(written, good):
+    given, (found, outline) = result(1, z=2), result(1, **written)
+    state = ObjectState(kind="Annotation", class_name=found.class_name, parent=None, rest=b"")
+    after = ImageState(
+        objects={found.identifier: state}, results={found.identifier: (found, outline.measurements)}, steps=()
+    )
+    with nullcontext() if good else pytest.raises(ProjectError, match=r"parent, z, t"):
+        verify("slide", before=ImageState(objects={}, results={}), changes=Changes(add=(given,)), after=after)
 
 
 @pytest.fixture

@@ -36,6 +36,12 @@ _WINDOWS_DRIVE = re.compile(r"/[A-Za-z]:/")
 # Control characters, lone surrogates (no file can hold them) and the two Unicode line breaks.
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
+_OTHER_PIXELS = {
+    ("--name", "-n"): "it is the image called {} inside its file, and only numbers of images can be read",
+    ("--dims",): "QuPath shows its planes in the order {}, not in that of its file",
+}
+"""Arguments of Bio-Formats that choose other pixels than the file's own, and why they cannot be read here."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageEntry:
@@ -49,6 +55,7 @@ class ImageEntry:
         width: Full-resolution px per row as QuPath knows it; None in projects of old versions.
         height: Full-resolution px per column; None likewise.
         pixel_size_um: µm per full-resolution px, mean of x and y, as set in QuPath; None when uncalibrated.
+        series: Number of the image inside its file; None for the one that QuPath proposes.
     """
 
     identifier: str
@@ -58,6 +65,7 @@ class ImageEntry:
     width: int | None = None
     height: int | None = None
     pixel_size_um: float | None = None
+    series: int | None = None
 
 
 def find_project(path: Path) -> Path:
@@ -257,6 +265,7 @@ def _entry(image: Mapping[str, Any]) -> ImageEntry:
         width=metadata.get("width"),
         height=metadata.get("height"),
         pixel_size_um=_pixel_size_um(metadata.get("pixelCalibration") or {}),
+        series=_series(_arguments(builder)),
     )
 
 
@@ -271,14 +280,33 @@ def _printable(text: str) -> str:
 
 
 def _problem(builder: Mapping[str, Any], uris: Sequence[str], path: PurePosixPath | None) -> str | None:
-    args = [str(argument) for argument in builder.get("args") or ()]
-    series = args[args.index("--series") + 1] if "--series" in args[:-1] else "0"
     if len(uris) == 1 and path is None:
         return f"its pixels are at {_printable(uris[0])}, not in a file"
     if builder.get("builderType", "uri") != "uri" or len(uris) != 1:
         return "QuPath shows it rotated, cropped or otherwise transformed, not as its file has it"
-    if series != "0":
-        return f"it is image {series} inside its file, and only the first can be read"
+    for option, what in _OTHER_PIXELS.items():
+        if (value := _value(_arguments(builder), *option)) is not None:
+            return what.format(_printable(value))
+    return None
+
+
+def _arguments(builder: Mapping[str, Any]) -> tuple[str, ...]:
+    arguments = builder.get("args")
+    return tuple(map(str, arguments)) if isinstance(arguments, list) else ()
+
+
+def _series(arguments: Sequence[str]) -> int | None:
+    value = _value(arguments, "--series", "-s") or ""
+    return int(value) if re.fullmatch("[0-9]{1,9}", value) else None
+
+
+def _value(arguments: Sequence[str], *names: str) -> str | None:
+    """What follows an option, behind a space or an equals sign; None without it."""
+    for place, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            found = value if equals else "".join(arguments[place + 1 : place + 2])
+            return found.strip() or None
     return None
 
 
