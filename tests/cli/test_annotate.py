@@ -2,11 +2,13 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from tests.qupath.project import fake
 
 from conceptseg.cli.main import main
+from conceptseg.qupath.running import RunningQuPath
 
 
 @pytest.fixture
@@ -82,6 +84,61 @@ def test_a_project_that_was_copied_with_its_slides_is_annotated(project, tmp_pat
     code, events, err = annotate(moved, "--dry-run", capsys=capsys)
     assert (code, len(named(events, "plan"))) == (0, 1)
     assert "1 slide is not where the project says" in err
+
+
+@pytest.fixture
+def moved_slides(project, tmp_path):
+    """OLD and NEW: the slides of the project were moved."""
+    old, new = project.parent / "slides", tmp_path / "new"
+    new.mkdir()
+    (project.parent / "slide-1.png").rename(new / "slide-1.png")
+    document = json.loads(project.read_text())
+    document["images"][0]["serverBuilder"]["uri"] = (old / "slide-1.png").as_uri()
+    project.write_text(json.dumps(document))
+    return str(old), str(new)
+
+
+def everything(project):
+    return {path: path.read_bytes() for path in project.parent.rglob("*") if path.is_file() and path.name != "lock"}
+
+
+@pytest.mark.parametrize("slides", [0, 1], ids=["slides where they were", "slides where they are"])
+def test_a_project_that_qupath_has_open_is_not_rebased(project, moved_slides, slides, capsys, monkeypatch):
+    open_there = frozenset([(Path(moved_slides[slides]) / "slide-1.png").resolve()])
+    qupath = RunningQuPath(pid=77, parent=1, arguments=("QuPath",), files=open_there)
+    monkeypatch.setattr("conceptseg.qupath.running.running_qupaths", lambda: [qupath])
+    before = everything(project)
+    code, _, err = annotate(project, "--rebase", *moved_slides, capsys=capsys)
+    assert code == 1
+    assert "has this project, or a slide of it, open" in err
+    assert everything(project) == before
+
+
+@pytest.mark.parametrize("options", [[], ["--dry-run"]], ids=["annotate", "dry run"])
+def test_a_rebase_that_fits_nothing_is_refused(project, moved_slides, tmp_path, options, capsys):
+    before = everything(project)
+    code, _, err = annotate(project, "--rebase", "/misspelt", str(tmp_path / "elsewhere"), *options, capsys=capsys)
+    assert code == 1
+    assert "--rebase fits nothing: no slide of the project is below /misspelt. Its slides are in " in err
+    assert everything(project) == before
+
+
+def test_images_that_are_not_there_leave_a_project_as_it_was(project, moved_slides, capsys):
+    before = everything(project)
+    assert annotate(project, "--rebase", *moved_slides, "--images", "none*", capsys=capsys)[0] == 1
+    assert everything(project) == before
+
+
+def test_a_rebased_project_is_kept_as_it_was_and_the_same_command_resumes(project, moved_slides, capsys):
+    before = project.read_bytes()
+    code, events, _ = annotate(project, "--rebase", *moved_slides, capsys=capsys)
+    assert code == 0
+    assert named(events, "rebased")[0]["images"] == 1
+    assert project.read_bytes() != before
+    (backup,) = (project.parent / ".conceptseg" / "backup").glob("*/project.qpproj")
+    assert backup.read_bytes() == before
+    code, events, _ = annotate(project, "--rebase", *moved_slides, "--resume", capsys=capsys)
+    assert (code, [event["state"] for event in named(events, "finished")]) == (0, ["resumed"])
 
 
 def test_a_project_that_is_reached_through_a_link_is_annotated_itself(project, tmp_path, capsys):

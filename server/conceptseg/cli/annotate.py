@@ -32,6 +32,7 @@ from conceptseg.qupath.project.entries import (
     read_document,
     read_entries,
     rebased,
+    require_rebase,
 )
 from conceptseg.qupath.project.targets import about_other_classes, choose_targets
 from conceptseg.qupath.ray_engine import RayTasks
@@ -241,6 +242,7 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
     document, job = read_document(request.project), request.job
     if request.rebase:
         old, new = request.rebase
+        require_rebase(document, old=old, new=new)
         document, moved = rebased(document, old=old, new=new)
         say.line(f"{moved} slides would be looked for in {new}.", event="rebased", images=moved)
     failed = 0

@@ -12,7 +12,14 @@ from conceptseg.pipeline.batch import Outcome, ProjectRun, RunStarted, SegmentRe
 from conceptseg.qupath.batch import annotate, image_of
 from conceptseg.qupath.engine import Engine, Threads
 from conceptseg.qupath.project.contents import ProjectBackend
-from conceptseg.qupath.project.entries import ImageEntry, choose, entries_of, read_document
+from conceptseg.qupath.project.entries import (
+    ImageEntry,
+    choose,
+    entries_of,
+    read_document,
+    read_entries,
+    require_rebase,
+)
 from conceptseg.qupath.project.inside import part_of
 from conceptseg.qupath.project.labels import LABELS_FILE, Labels
 from conceptseg.qupath.project_writer import PaquoBackend
@@ -50,20 +57,20 @@ def annotate_project(
     labels = Labels.load(part_of(request.project, LABELS_FILE))
     with ProjectProcess(request.project, write=True, force=request.force, backend=backend) as writer:
         prepare()
-        moved = writer.rebase(old=request.rebase[0], new=request.rebase[1]) if request.rebase else 0
-        chosen = choose(writer.entries(), patterns=request.images, identifiers=request.ids)
+        slides = [entry.slide for entry in writer.entries() if entry.slide]  # where they are said to be now
+        chosen = choose(_entries(request), patterns=request.images, identifiers=request.ids)
         entries = [entry for entry in chosen if request.only(entry.identifier)]
-        slides = [entry.slide for entry in entries if entry.slide]
-        warnings = [
-            *moved_together(entries_of(read_document(request.project)), entries),
-            *require_closed(request.project, slides, force=request.force),
-        ]
+        slides = [entry.slide for entry in entries if entry.slide] + (slides if request.rebase else [])
+        warnings = require_closed(request.project, slides, force=request.force)
         run, done_before = str(uuid.uuid4()), dict[str, Any]()
         if request.resume:
             past = writer.resume_run(settings=job.as_json())
             run, done_before = past.run, past.done
         elif entries:
             writer.start_run(run=run, settings=job.as_json())
+        # Only now: a run that is refused leaves the project as it was.
+        moved = writer.rebase(old=request.rebase[0], new=request.rebase[1]) if request.rebase else 0
+        warnings = [*moved_together(entries_of(read_document(request.project)), entries), *warnings]
         tell(RunStarted(run=run, images=tuple(map(image_of, entries)), moved=moved, warnings=tuple(warnings)))
         outcomes = []
         for outcome in annotate(
@@ -81,6 +88,13 @@ def annotate_project(
             outcomes.append(outcome)
             tell(outcome)
     return tuple(outcomes)
+
+
+def _entries(request: ProjectRun) -> tuple[ImageEntry, ...]:
+    """The images of the project, with their slides where they will be looked for."""
+    if request.rebase:
+        require_rebase(read_document(request.project), old=request.rebase[0], new=request.rebase[1])
+    return read_entries(request.project, rebase=request.rebase)
 
 
 def moved_together(listed: Sequence[ImageEntry], found: Sequence[ImageEntry]) -> list[str]:

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
 
 from conceptseg.domain.errors import ProjectError
+
+_SLIDES = frozenset(
+    {".svs", ".ndpi", ".mrxs", ".scn", ".tif", ".tiff", ".png", ".jpg", ".jpeg", ".bif", ".czi", ".vsi"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,11 +25,13 @@ class RunningQuPath:
 
     Attributes:
         pid: Its process id.
+        parent: That of the process that started it.
         arguments: Its command line.
         files: Files that it has open, as far as this user may know.
     """
 
     pid: int
+    parent: int
     arguments: tuple[str, ...]
     files: frozenset[Path]
 
@@ -34,14 +40,35 @@ class RunningQuPath:
         if self.files & {_resolved(slide) for slide in slides}:
             return True
         ours = {_resolved(project), _resolved(project.parent)}
-        return any(_resolved(Path(argument.rpartition("=")[2])) in ours for argument in self.arguments[1:] if argument)
+        return any(_resolved(path) in ours for path in self._paths())
+
+    def is_elsewhere(self) -> bool:
+        """Whether it was started with a project, or has a slide open: one that is not ours, if `has_open` says no."""
+        return any(path.suffix == ".qpproj" for path in self._paths()) or any(
+            file.suffix.lower() in _SLIDES for file in self.files
+        )
+
+    def _paths(self) -> Iterator[Path]:
+        return (Path(argument.rpartition("=")[2]) for argument in self.arguments[1:] if argument)
 
 
-def running_qupaths() -> Iterator[RunningQuPath]:
+def running_qupaths() -> list[RunningQuPath]:
     """Every QuPath on this machine that this user may see."""
+    found = {qupath.pid: qupath for qupath in _processes()}
+    # QuPath's launcher starts a process of the same name: the two are one QuPath.
+    for qupath in list(found.values()):
+        launcher = found.get(qupath.parent)
+        if launcher is not None:
+            files = launcher.files | qupath.files
+            found[launcher.pid] = replace(launcher, arguments=(*launcher.arguments, *qupath.arguments), files=files)
+            del found[qupath.pid]
+    return list(found.values())
+
+
+def _processes() -> Iterator[RunningQuPath]:
     for process in psutil.process_iter():
         try:
-            arguments = tuple(process.cmdline())
+            arguments, parent = tuple(process.cmdline()), process.ppid()
             if process.pid == os.getpid() or not _is_qupath(process.name(), arguments):
                 continue
             try:
@@ -50,18 +77,17 @@ def running_qupaths() -> Iterator[RunningQuPath]:
                 files = frozenset()
         except psutil.Error:  # it ended meanwhile, or belongs to somebody else
             continue
-        yield RunningQuPath(pid=process.pid, arguments=arguments, files=files)
+        yield RunningQuPath(pid=process.pid, parent=parent, arguments=arguments, files=files)
 
 
 def require_closed(project: Path, slides: Sequence[Path], *, force: bool) -> list[str]:
     """Raise ProjectError if a QuPath on this machine has the project open, unless ``force``; return warnings."""
     warnings = []
+    unknown = []
     for qupath in running_qupaths():
         if not qupath.has_open(project, slides):
-            warnings.append(
-                f"A QuPath is running (process {qupath.pid}). If it has this project open, close the project there: it "
-                "does not see what is written here, and would overwrite it."
-            )
+            if not qupath.is_elsewhere():
+                unknown.append(str(qupath.pid))
         elif force:
             warnings.append(
                 f"QuPath (process {qupath.pid}) has this project, or a slide of it, open: do not save there, and "
@@ -72,6 +98,11 @@ def require_closed(project: Path, slides: Sequence[Path], *, force: bool) -> lis
                 f"QuPath (process {qupath.pid}) has this project, or a slide of it, open. It would not see what is "
                 "written here, and overwrite it with its next Save. Close the project there, or go on with --force."
             )
+    if unknown:
+        warnings.append(
+            f"QuPath is running (process {', '.join(unknown)}). If it has this project open, close the project there: "
+            "it does not see what is written here, and would overwrite it."
+        )
     return warnings
 
 

@@ -12,6 +12,7 @@ from conceptseg.qupath.project.entries import (
     read_entries,
     rebased,
     relocated,
+    require_rebase,
 )
 
 PLAIN = {"builderType": "uri", "uri": "file:/slides/a%20b/one.svs", "args": ["--series", "0"]}
@@ -119,6 +120,22 @@ def test_slides_of_a_windows_machine_can_be_rebased_anywhere():
 def test_other_slides_stay_where_they_are():
     document = {"images": [{"entryID": 1, "serverBuilder": PLAIN}]}
     assert rebased(document, old="/slide", new=Path("/new")) == (document, 0)
+
+
+def test_slides_that_were_moved_before_are_not_moved_again():
+    document = {"images": [{"entryID": 1, "serverBuilder": PLAIN}]}
+    for new in ("/slides/moved", "/new"):
+        once, moved = rebased(document, old="/slides", new=Path(new))
+        assert moved == 1
+        assert rebased(once, old="/slides", new=Path(new)) == (once, 0)
+        require_rebase(once, old="/slides", new=Path(new))
+
+
+def test_folders_that_have_nothing_to_do_with_a_project_are_refused():
+    document = {"images": [{"entryID": 1, "serverBuilder": PLAIN}]}
+    with pytest.raises(InvalidRequestError, match=r"no slide of the project is below /slide\. .* in /slides/a b\."):
+        require_rebase(document, old="/slide", new=Path("/new"))
+    require_rebase(document, old="/slides", new=Path("/new"))
 
 
 @pytest.fixture

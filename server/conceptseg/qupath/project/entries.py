@@ -198,6 +198,8 @@ def only_entry(document: Mapping[str, Any], identifier: str) -> dict[str, Any]:
 def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[str, Any], int]:
     """The same project with slides below folder ``old`` looked for below ``new``.
 
+    Slides that are below ``new`` already stay, so that an interrupted run may be repeated as it was given.
+
     Args:
         document: Content of the project file.
         old: Folder where the project says the slides are; a Windows path is understood on any system.
@@ -206,14 +208,16 @@ def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[s
     Returns:
         The changed content, and how many images changed.
     """
-    old_path = _uri_path(old)
+    old_path, new_path = PurePosixPath(_uri_path(old)), PurePosixPath(_uri_path(str(new.absolute())))
     moved = 0
 
     def move(uri: str) -> str:
         path = _path_of(uri)
         if path is None or not path.is_relative_to(old_path):
             return uri
-        return _file_uri(PurePosixPath(_uri_path(str(new.absolute()))) / path.relative_to(old_path))
+        if new_path.is_relative_to(old_path) and path.is_relative_to(new_path):
+            return uri
+        return _file_uri(new_path / path.relative_to(old_path))
 
     images = []
     for image in document["images"]:
@@ -221,6 +225,22 @@ def rebased(document: Mapping[str, Any], *, old: str, new: Path) -> tuple[dict[s
         moved += builder != image.get("serverBuilder")
         images.append({**image, "serverBuilder": builder})
     return {**document, "images": images}, moved
+
+
+def require_rebase(document: Mapping[str, Any], *, old: str, new: Path) -> None:
+    """Refuse folders that have nothing to do with a project: a misspelt one would go unnoticed.
+
+    Raises:
+        InvalidRequestError: no slide of the project is below ``old``, or below ``new`` already.
+    """
+    folders = [PurePosixPath(_uri_path(folder)) for folder in (old, str(new.absolute()))]
+    paths = [path for image in document["images"] for path in map(_path_of, _uris(image.get("serverBuilder"))) if path]
+    if not any(path.is_relative_to(folder) for path in paths for folder in folders):
+        there = sorted({_printable(str(_native(path.parent))) for path in paths})
+        raise InvalidRequestError(
+            f"--rebase fits nothing: no slide of the project is below {old}. Its slides are in "
+            f"{', '.join(there[:5]) or 'no folder'}{' and others' if len(there) > 5 else ''}. Nothing was changed."
+        )
 
 
 def relocated(document: Mapping[str, Any], project: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -190,11 +191,15 @@ class ProjectWriter(ProjectReader):
     def rebase(self, *, old: str, new: Path) -> int:
         """Make the project look for its slides below ``new`` instead of ``old``; return how many moved.
 
+        The project file as it was is kept as backup.
+
         Raises:
             ProjectError: somebody changed the project meanwhile.
         """
         document, moved = rebased(read_document(self.project), old=old, new=new)
         if moved:
+            if self._backups is None:
+                self.keep_backups(f"rebase-{datetime.now():%Y-%m-%d-%H%M%S}")
             self._require_same_project()
             self._back_up(self.project, self.project.name)
             with replacing(self.project) as temporary:
