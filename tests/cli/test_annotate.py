@@ -58,6 +58,33 @@ def test_a_dry_run_counts_it_and_writes_nothing(reviewed, capsys):
     assert fake.files_of(reviewed) == before
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--server", "auto", "--device", "cpu"], "--device has no effect with --server"),
+        (["--method", "learned", "--dictionary", "default-k8"], "--dictionary has no effect with --method learned"),
+        (["--worker-cpus", "1"], "--worker-cpus has no effect without --engine ray"),
+    ],
+)
+def test_options_without_effect_are_refused(project, capsys, options, said):
+    before = fake.files_of(project)
+    assert main(["annotate", str(project), *options]) == 1
+    assert f"{said}" in capsys.readouterr().err
+    assert fake.files_of(project) == before
+
+
+def test_what_is_wrong_with_several_images_names_each_once_and_the_remedy_once(tmp_path, project, capsys):
+    project = fake.make_project(tmp_path / "lost", images=3)
+    assert main(["annotate", str(project), "--k", "8", "--pixel-size-um", "0.5", "--dry-run"]) == 1
+    lines = [line for line in capsys.readouterr().out.splitlines() if "cannot be done" in line]
+    assert len(lines) == 3
+    for number, line in enumerate(lines, start=1):
+        name = f"slide-{number}.png"
+        assert line.startswith(f"{name}: cannot be done. Its slide {project.parent / name} is not there.")
+        assert line.count(name) == 2  # once in the path
+    assert ["--rebase" in line for line in lines] == [True, False, False]
+
+
 @pytest.mark.parametrize("dry", [["--dry-run"], []], ids=["planned", "done"])
 def test_annotations_of_a_class_that_sounds_like_the_one_asked_for_are_named(project, capsys, dry):
     file = project.parent / "data" / "1" / "data.qpdata"

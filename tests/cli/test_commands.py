@@ -72,7 +72,22 @@ def test_an_import_for_the_wrong_encoder_is_refused(tmp_path, capsys):
     )
     assert code == 1
     assert "7 channels" in err
+    assert "No encoder here has 7 channels" in err
     assert not (tmp_path / "d").exists()
+
+
+def test_an_import_names_the_encoders_that_fit(tmp_path, capsys):
+    import joblib
+
+    joblib.dump({2: np.ones((2, 1536), np.float32)}, tmp_path / "c.joblib")
+    for encoder, said in (("uni", "1536 channels, and uni has 1024"), ("timm:resnet18", "for timm:resnet18")):
+        options = ["--encoder", encoder, "--folder", tmp_path / "d"]
+        code, _, err = run("concepts", "import", tmp_path / "c.joblib", *options, capsys=capsys)
+        assert code == 1
+        assert said in err
+        advice = err.partition("Choose the --encoder")[2]
+        assert "prov-gigapath" in advice
+        assert f": {encoder}" not in advice if encoder.startswith("timm") else " uni " not in advice
 
 
 @pytest.mark.shared

@@ -92,7 +92,7 @@ def test_missing_images_of_a_project_are_named_and_left_out_only_if_asked(fit, s
     assert "--skip-bad" in said
     code, made, said = fit(project, "--skip-bad")
     assert code == 0
-    assert "Left out slide-2.png" in said
+    assert "slide-2.png: left out. " in said
     assert (made[3].provenance["images"], made[3].provenance["images left out"]) == ("2", "1")
 
 

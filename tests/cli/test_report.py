@@ -141,6 +141,8 @@ def test_results_of_another_image_in_the_shared_cases(shared_data, tmp_path, cap
         (["tissue.geojson", "--serve"], "one QuPath project"),
         (["tissue.geojson", "--image", "a.png", "--image", "b.png", "-o", "p.html"], "one --image for each"),
         (["alone.png", "-o", "p.html"], "conceptseg segment"),
+        (["tissue.geojson", "-o", "p.html", "--port", "0"], "--port has no effect without --serve"),
+        (["tissue.geojson", "-o", "p.html", "--images", "*"], "--images has no effect without a QuPath project"),
     ],
 )
 def test_what_cannot_be_done_is_said_before_it_is_tried(results, monkeypatch, arguments, message, capsys):

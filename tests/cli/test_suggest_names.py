@@ -188,7 +188,7 @@ def test_images_that_cannot_be_read_are_named_and_left_out_only_if_asked(suggest
     assert "--skip-bad" in capsys.readouterr().err
     code, _, said = suggest(tiles, "--skip-bad")
     assert code == 0
-    assert f"Left out {bad}" in said
+    assert f"{bad}: left out. " in said
 
 
 @pytest.mark.parametrize("prepare", [lambda folder: folder / "no.svs", lambda folder: folder])

@@ -53,6 +53,9 @@ def test_concepts_of_a_wrong_shape_or_not_finite_are_refused(concepts):
 def test_a_dictionary_of_another_encoder_is_refused_with_the_way_out():
     with pytest.raises(DictionaryError, match=r"belongs to encoder default .5 channels.*--encoder default"):
         make().require_encoder("uni", channels=1024)
+    with pytest.raises(DictionaryError, match=r"5 channels, and default has 6 now.*concepts fit") as refused:
+        make().require_encoder("default", channels=6)
+    assert "--encoder" not in str(refused.value)
 
 
 def broken_files(folder: Path):

@@ -13,12 +13,14 @@ from conceptseg.cli.options import (
     concept_options,
     encoder_options,
     plane_options,
-    require_no_weights,
+    require_effect,
+    require_effect_of_segmenting,
     server_options,
 )
 from conceptseg.cli.run_report import RunReport
 from conceptseg.cli.segmenters import LocalSegmenter, ServerSegmenter
 from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
 from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
@@ -135,7 +137,9 @@ def annotate(
 
     PROJECT is a project.qpproj or its folder. Exit code 0 only if every image was done.
     """
-    require_no_weights(server, weights)
+    require_effect_of_segmenting(server=server, weights=weights, method=method)
+    ray = ("ray_address", "worker_cpus", "worker_gpus")
+    require_effect(*ray, when=engine == "ray", otherwise="without --engine ray")
     if within is not None and (z is not None or t is not None):
         raise InvalidRequestError("--z and --t cannot go with --within: every annotation lies on a plane of its own.")
     say = RunReport(as_json=as_json, quiet=quiet)
@@ -229,8 +233,9 @@ def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path,
             raise InvalidRequestError(f"There is no slide {slide}. Nothing was created.")
     with ProjectProcess(folder / PROJECT_FILE, write=False) as creator:
         failed = creator.create(slides)
+    told = PerFile()
     for slide, reason in failed.items():
-        say.warning(f"{slide} is not in the project: {reason}")
+        say.warning(told.line(str(slide), reason, what="not in the project"))
     count = len(slides) - len(failed)
     say.line(f"Created {folder / PROJECT_FILE} with {count} image{'s' * (count != 1)}.", event="created", images=count)
     return folder, len(failed)
@@ -245,7 +250,7 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
         require_rebase(document, old=old, new=new)
         document, moved = rebased(document, old=old, new=new)
         say.line(f"{moved} slides would be looked for in {new}.", event="rebased", images=moved)
-    failed = 0
+    failed, told = 0, PerFile()
     chosen = choose(entries, patterns=request.images, identifiers=request.ids)
     for sentence in moved_together(entries_of(document), chosen):
         say.warning(sentence)
@@ -259,7 +264,8 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
                 targets, skipped = choose_targets(contents, within=job.within, rerun=job.rerun, plane=plane)
             except ConceptSegError as error:
                 failed += 1
-                say.line(f"{entry.name}: cannot be done. {error}", event="plan", image=entry.name, error=str(error))
+                line = told.line(entry.name, str(error), what="cannot be done")
+                say.line(line, event="plan", image=entry.name, error=str(error))
                 continue
             regions, replaced = len(targets), sum(len(target.replaces) for target in targets)
             reviewed = sum(target.reviewed for target in targets)
@@ -274,5 +280,5 @@ def _plan(request: ProjectRun, say: RunReport) -> int:
                 skip=skipped,
             )
             if others := about_other_classes(contents, within=job.within):
-                say.warning(f"{entry.name}: {others}")
+                say.warning(told.line(entry.name, others))
     return 1 if failed else 0

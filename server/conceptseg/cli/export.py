@@ -10,6 +10,7 @@ import click
 
 from conceptseg.cli.options import FILE
 from conceptseg.domain.errors import ConceptSegError, OutputError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.qupath.project.entries import ImageEntry, choose, find_project
 from conceptseg.qupath.project.table import require_table, rows_of, write_table
 from conceptseg.qupath.writer_process import ProjectProcess, WriterDiedError
@@ -50,6 +51,7 @@ def export(
             geojson.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"Cannot create {geojson}: {error.strerror or error}. Choose another folder.") from error
+    told = PerFile()
     rows = []
     written = []
     failed = 0
@@ -69,7 +71,7 @@ def export(
                 raise
             except ConceptSegError as error:
                 failed += 1
-                click.echo(f"{entry.name}: failed. {error}", err=True)
+                click.echo(told.line(entry.name, str(error), what="failed"), err=True)
     if table is not None:
         write_table(table, rows)
         written.append(str(table))

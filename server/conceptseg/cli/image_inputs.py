@@ -86,11 +86,19 @@ def find_images(
         InvalidRequestError: a path that is not there, or a folder without images.
         ProjectError: a project cannot be read.
     """
+    require_project(paths, patterns=patterns, rebase=rebase)
     found: dict[tuple[Path, int], ImageInput] = {}
     for path in paths:
         for image in _images_at(path, patterns, rebase):
             found.setdefault((image.path.absolute(), image.series or 0), image)
     return list(found.values())
+
+
+def require_project(paths: Sequence[Path], *, patterns: Sequence[str], rebase: tuple[str, Path] | None) -> None:
+    """Raise InvalidRequestError for options that are for projects where there is none."""
+    option = "--images" if patterns else "--rebase" if rebase else None
+    if option and not any(is_project(path) for path in paths):
+        raise InvalidRequestError(f"{option} has no effect without a QuPath project. Leave it out.")
 
 
 def is_project(path: Path) -> bool:

@@ -16,6 +16,7 @@ from conceptseg.cli.console import plain_console
 from conceptseg.cli.options import FILE
 from conceptseg.domain.classes import Colour
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.pipeline.settings import learned_identifier
@@ -234,7 +235,7 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
 
     Exit code 0 only if every image was done.
     """
-    failed = 0
+    failed, told = 0, PerFile()
     with ProjectProcess(opened.project, write=True, force=force) as writer:
         entries = choose(writer.entries(), patterns=images)
         for warning in require_closed(opened.project, [e.slide for e in entries if e.slide], force=force):
@@ -243,7 +244,7 @@ def apply(opened: _Opened, images: tuple[str, ...], force: bool, as_json: bool) 
             entry, change = applied.entry, applied.change
             if change is None:
                 failed += 1
-                click.echo(f"{entry.name}: failed. {applied.message}", err=True)
+                click.echo(told.line(entry.name, applied.message, what="failed"), err=True)
                 continue
             if as_json:
                 facts = {"renamed": change.renamed, "joined": change.joined, "ambiguous": change.ambiguous}

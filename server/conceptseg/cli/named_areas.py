@@ -12,7 +12,7 @@ import click
 import shapely
 from shapely import MultiPolygon, Polygon
 
-from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries
+from conceptseg.cli.image_inputs import SUFFIXES, is_project, project_entries, require_project
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.imaging.openslide_reader import holds_dicom
 from conceptseg.imaging.reader import ImageReader, open_image
@@ -76,6 +76,7 @@ def find_named_areas(
         InvalidRequestError: a path that has no such areas.
         ProjectError: a project cannot be read.
     """
+    require_project(paths, patterns=patterns, rebase=rebase)
     images: list[NamedImage] = []
     for path in paths:
         found = [image for image in _images_at(path, patterns, rebase) if image.drawn]

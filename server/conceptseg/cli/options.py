@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import Region
@@ -118,12 +119,30 @@ def server_options(command: _Command) -> _Command:
     )
 
 
-def require_no_weights(server: str | None, weights: Path | None) -> None:
-    """Raise InvalidRequestError for a checkpoint that a server would never see."""
+def require_effect(*names: str, when: bool, otherwise: str) -> None:
+    """Raise InvalidRequestError for an option that was typed and changes nothing.
+
+    Args:
+        names: The options, as parameters of the command.
+        when: Whether they have an effect.
+        otherwise: Why they have none, as the end of a sentence.
+    """
+    context = click.get_current_context()
+    for name in names:
+        if not when and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            option = next(param.opts[0] for param in context.command.params if param.name == name)
+            raise InvalidRequestError(f"{option} has no effect {otherwise}. Leave it out.")
+
+
+def require_effect_of_segmenting(*, server: str | None, weights: Path | None, method: str) -> None:
+    """Raise InvalidRequestError for options without effect, of those that all commands have that segment."""
     if server and weights:
         raise InvalidRequestError(
             "--weights cannot go with --server: start the server with --weights ENCODER=FILE instead."
         )
+    require_effect("device", when=not server, otherwise="with --server, which has a device of its own")
+    require_effect("token", "tls_certificate", when=bool(server), otherwise="without --server")
+    require_effect("dictionary", when=method != "learned", otherwise="with --method learned, which learns its concepts")
 
 
 def _with(command: _Command, *options: Callable[[_Command], _Command]) -> _Command:

@@ -10,12 +10,13 @@ from typing import Any
 
 import click
 
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, require_effect
 from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
 from conceptseg.cli.report_labels import ServedLabels
 from conceptseg.cli.report_sources import file_evidence, is_project, labels_of, project_evidence, with_dictionary
 from conceptseg.domain.errors import InvalidRequestError, ProjectError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.qupath.apply_labels import apply_labels
 from conceptseg.qupath.project.classes import class_colours
 from conceptseg.qupath.project.entries import choose, find_project
@@ -63,6 +64,10 @@ def report(
         raise click.UsageError("Expected -o FILE.html, --serve, or both.")
     if serve and not (len(sources) == 1 and is_project(sources[0])):
         raise InvalidRequestError("--serve needs one QuPath project: its labels are what the page writes.")
+    require_effect("port", when=serve, otherwise="without --serve")
+    project = len(sources) == 1 and is_project(sources[0])
+    require_effect("patterns", when=project, otherwise="without a QuPath project")
+    require_effect("pixel_size_um", when=not project, otherwise="with a QuPath project, which knows its images' pixels")
     if output is not None:
         _require_page(output)
     started = time.perf_counter()
@@ -146,7 +151,8 @@ def _applying(project: Path, patterns: Sequence[str]) -> Action:
                 )
             done = list(apply_labels(writer, entries, labels, colours=class_colours(project)))
         changes = [item.change for item in done if item.change]
-        failed = [f"{item.entry.name}: {item.message}" for item in done if not item.change]
+        told = PerFile()
+        failed = [told.line(item.entry.name, item.message, what="failed") for item in done if not item.change]
         renamed, joined = sum(change.renamed for change in changes), sum(change.joined for change in changes)
         images = f"{sum(bool(change.changes) for change in changes)} of {len(done)}"
         said = [f"{renamed} annotations renamed, {joined} joined to neighbours. Images changed: {images}."]

@@ -15,6 +15,7 @@ from conceptseg.domain.classes import Colour
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import ConceptSegError, DictionaryError, ImageError, InvalidRequestError, ProjectError
 from conceptseg.domain.json_file import read_json
+from conceptseg.domain.per_file import PerFile
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths
 from conceptseg.imaging.reader import ImageReader, open_image
@@ -65,7 +66,7 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
         warn: Told about images whose results cannot be read; they are left out.
     """
     project = find_project(source)
-    slides = []
+    slides, told = [], PerFile()
     with ProjectProcess(project, write=False) as reader:
         for entry in choose(reader.entries(), patterns=patterns):
             try:
@@ -73,7 +74,7 @@ def project_evidence(source: Path, *, patterns: Sequence[str], warn: Callable[[s
             except WriterDiedError:
                 raise
             except ConceptSegError as error:
-                warn(f"{entry.name}: left out. {error}")
+                warn(told.line(entry.name, str(error), what="left out"))
                 continue
             pieces = tuple(
                 _piece_of_project(result, outlines[result.identifier]) for result in contents.results if result.concepts

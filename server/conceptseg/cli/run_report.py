@@ -15,6 +15,7 @@ from rich.progress import Progress as Bars
 from rich.table import Table
 
 from conceptseg.cli.console import plain_console
+from conceptseg.domain.per_file import PerFile
 from conceptseg.pipeline.batch import Image, ImageProgress, ImageStarted, Outcome, RunEvent, RunStarted, Tell
 
 
@@ -25,6 +26,7 @@ class RunReport:
         self._as_json = as_json
         self._quiet = quiet
         self._run = ""
+        self._told = PerFile()
 
     def line(self, text: str, *, event: str, **facts: object) -> None:
         """Say something that is no problem."""
@@ -116,11 +118,11 @@ class RunReport:
         elif isinstance(event, Outcome) and self._as_json:
             self.line("", event="finished", **_facts(event))
         elif isinstance(event, Outcome) and event.state == "failed":
-            click.echo(f"{event.image.name}: failed. {event.message}", err=True)
+            click.echo(self._told.line(event.image.name, event.message, what="failed"), err=True)
         elif isinstance(event, Outcome) and event.state == "done" and event.message:
-            click.echo(f"{event.image.name}: {event.message}", err=True)
+            click.echo(self._told.line(event.image.name, event.message), err=True)
         elif isinstance(event, Outcome) and event.state == "empty" and event.message:
-            click.echo(f"{event.image.name}: empty. {event.message}", err=True)
+            click.echo(self._told.line(event.image.name, event.message, what="empty"), err=True)
 
 
 def _named(image: Image) -> dict[str, object]:

@@ -20,7 +20,7 @@ from conceptseg.cli.options import (
     concept_options,
     encoder_options,
     plane_options,
-    require_no_weights,
+    require_effect_of_segmenting,
     server_options,
 )
 from conceptseg.cli.outputs import require_apart, require_writable
@@ -107,7 +107,7 @@ def segment(
         inputs={"the image": image, "--roi": roi, "--dictionary": Path(dictionary) if dictionary else None},
         outputs={"--output": output, "--overlay": overlay, "--summary": summary, "--label-map": label_map},
     )
-    require_no_weights(server, weights)
+    require_effect_of_segmenting(server=server, weights=weights, method=method)
     settings = SegmentSettings(
         method=method,
         n_concepts=_DEFAULTS.n_concepts if k is None else k,

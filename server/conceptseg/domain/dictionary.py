@@ -64,7 +64,12 @@ class ConceptDictionary:
 
     def require_encoder(self, encoder: str, *, channels: int | None = None) -> None:
         """Raise DictionaryError unless the dictionary describes features of ``encoder``, with ``channels`` if known."""
-        if self.encoder != encoder or channels not in (None, self.channels):
+        if self.encoder == encoder and channels not in (None, self.channels):
+            raise DictionaryError(
+                f"Dictionary {self.identifier} has {self.channels} channels, and {encoder} has {channels} now: it was "
+                "made with another version or layer of that encoder. Fit a new one with `conceptseg concepts fit`."
+            )
+        if self.encoder != encoder:
             found = f" ({channels} channels)" if channels else ""
             raise DictionaryError(
                 f"Dictionary {self.identifier} belongs to encoder {self.encoder} ({self.channels} channels), "

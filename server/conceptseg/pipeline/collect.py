@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from conceptseg.domain.errors import ConceptSegError, ImageError, InvalidRequestError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.domain.progress import (
     IsCancelled,
     Progress,
@@ -153,6 +154,7 @@ def collect_tokens(
 
 
 def _unusable(left_out: Sequence[tuple[str, str]], total: int) -> str:
-    reasons = " ".join(reason for _, reason in left_out[:_NAMED])
+    told = PerFile()
+    reasons = " ".join(told.line(name, reason) for name, reason in left_out[:_NAMED])
     more = f" … and {len(left_out) - _NAMED} more." if len(left_out) > _NAMED else ""
     return f"{len(left_out)} of {total} images cannot be used: {reasons}{more} Leave such images out with --skip-bad."

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from conceptseg import __version__
 from conceptseg.domain.errors import ImageError, RegionError
+from conceptseg.domain.per_file import PerFile, without_name
 from conceptseg.domain.progress import Progress, ReportProgress, report_nothing
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.report.evidence import (
@@ -104,7 +105,13 @@ def build(evidence: Evidence, *, progress: ReportProgress = report_nothing) -> D
             for item in evidence.dictionaries.values()
         ],
     }
-    return Document(concepts=concepts, content=content, warnings=tuple(w for look in looks for w in look.warnings))
+    told = PerFile()
+    warnings = (
+        told.line(look.content["name"], look.content["note"], what="shown without its pixels")
+        for look in looks
+        if look.content["note"]
+    )
+    return Document(concepts=concepts, content=content, warnings=tuple(warnings))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -113,7 +120,6 @@ class _Look:
 
     content: dict[str, Any]
     patches: list[Patch]
-    warnings: list[str]
     area_px: NDArray[np.float64]
     polygons: NDArray[np.int64]
     activation: NDArray[np.float64]
@@ -122,14 +128,12 @@ class _Look:
 
 
 def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], max_px: int) -> _Look:
-    reader, note, warnings = None, slide.problem, []
+    reader, note = None, slide.problem
     if note is None and slide.file is not None:
         try:
             reader = _on_plane(open_image(slide.file, series=slide.series), slide.plane)
         except (ImageError, RegionError) as error:
             note = str(error)
-    if note:
-        warnings.append(f"{slide.name}: shown without its pixels. {note}")
     picture = None
     try:
         view = view_of(slide, image=(reader.width, reader.height) if reader else None, max_px=max_px)
@@ -138,7 +142,6 @@ def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], 
                 picture = thumbnail(reader, view)
             except ImageError as error:
                 note = str(error)
-                warnings.append(f"{slide.name}: shown without its pixels. {note}")
         patches = cut(slide, reader if picture else None, choices)
     finally:
         if reader is not None:
@@ -149,7 +152,7 @@ def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], 
     return _Look(
         content={
             "name": slide.name,
-            "note": note,
+            "note": without_name(slide.name, note) if note else None,
             "picture": picture,
             "width": view.width,
             "height": view.height,
@@ -160,7 +163,6 @@ def _look(slide: Slide, concepts: Sequence[Concept], choices: Sequence[Choice], 
             "provenance": dict(slide.provenance),
         },
         patches=patches,
-        warnings=warnings,
         area_px=np.bincount(rows, areas, minlength=n).astype(np.float64),
         polygons=np.bincount(rows, minlength=n),
         activation=_means(rows, areas, measured(slide, ACTIVATION), n),

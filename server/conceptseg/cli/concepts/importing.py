@@ -10,7 +10,7 @@ from conceptseg.cli.concepts.saving import folder_option, overwrite_option, requ
 from conceptseg.cli.options import FILE
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import DictionaryError
-from conceptseg.encoders.registry import get_spec
+from conceptseg.encoders.registry import get_spec, is_timm_name, known_encoders
 from conceptseg.factorization.published import read_published
 
 
@@ -22,6 +22,8 @@ from conceptseg.factorization.published import read_published
 @overwrite_option
 def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None, overwrite: bool) -> None:
     """Convert the published joblib FILE. Nothing in it is executed."""
+    if is_timm_name(encoder):
+        raise DictionaryError(f"No published dictionary is for {encoder}. {_encoders()}")
     spec = get_spec(encoder)
     published = read_published(file)
     missing = set(ks) - set(published)
@@ -42,6 +44,19 @@ def import_(file: Path, encoder: str, ks: tuple[int, ...], folder: Path | None, 
         if not ks or k in ks
     ]
     for dictionary in made:
-        dictionary.require_encoder(encoder, channels=spec.channels)
+        if dictionary.channels != spec.channels:
+            fitting = _encoders(channels=dictionary.channels)
+            raise DictionaryError(
+                f"The centres in {file} have {dictionary.channels} channels, and {encoder} has {spec.channels}. "
+                f"{fitting}"
+            )
     require_new(folder, (dictionary.identifier for dictionary in made), overwrite=overwrite)
     save_into(folder, made)
+
+
+def _encoders(*, channels: int | None = None) -> str:
+    """Which encoders the file can be for, as a sentence."""
+    names = [spec.identifier for spec in known_encoders() if channels in (None, spec.channels)]
+    if not names:
+        return f"No encoder here has {channels} channels, so the file cannot be used. `conceptseg encoders` lists them."
+    return f"Choose the --encoder that it was made with: {' or '.join(names)}."

@@ -17,6 +17,7 @@ from conceptseg.cli.outputs import require_writable
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.dictionary import ConceptDictionary
 from conceptseg.domain.errors import ImageError, InvalidRequestError, ProjectError
+from conceptseg.domain.per_file import PerFile
 from conceptseg.domain.progress import Progress, ReportProgress
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.load import load_encoder
@@ -80,12 +81,13 @@ def suggest_names_(
     images = _of_classes(find_named_areas(inputs, patterns=patterns, rebase=rebase), only)
     loaded = load_encoder(concepts.encoder, device=device, weights=weights)
     areas: list[NamedArea] = []
+    told = PerFile()
     with progress_bar() as progress:
         for name, found in _looked_at(images, concepts, loaded, pixel_size_um=pixel_size_um, progress=progress):
             if isinstance(found, str):
                 if not skip_bad:
                     raise InvalidRequestError(f"{found} Leave such images out with --skip-bad.")
-                click.echo(f"Left out {name}: {found}", err=True)
+                click.echo(told.line(name, found, what="left out"), err=True)
             else:
                 areas.extend(found)
     suggestions = suggest_names(areas, seed=seed)

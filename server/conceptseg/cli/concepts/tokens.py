@@ -13,6 +13,7 @@ import click
 from conceptseg.cli.image_inputs import find_images
 from conceptseg.cli.options import FILE
 from conceptseg.cli.progress import progress_bar
+from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.load import load_encoder
 from conceptseg.pipeline.collect import Collected, collect_tokens
@@ -74,8 +75,9 @@ class TokenOptions:
                 skip_bad=self.skip_bad,
                 progress=progress,
             )
+        told = PerFile()
         for name, reason in collected.left_out:
-            click.echo(f"Left out {name}: {reason}", err=True)
+            click.echo(told.line(name, reason, what="left out"), err=True)
         reused = f", {collected.reused} of them from {self.work}" if collected.reused else ""
         click.echo(f"{len(collected.tokens)} tokens of {len(collected.names)} images{reused}", err=True)
         return loaded, collected
