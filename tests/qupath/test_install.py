@@ -249,7 +249,7 @@ def test_a_damaged_or_malicious_record_does_no_harm(tmp_path, user):
 
 def test_without_a_jar_the_message_says_how_to_get_one(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InvalidRequestError, match=r"wheel.*Maven"):
+    with pytest.raises(InvalidRequestError, match=r"make jar.*Maven.*pip install"):
         find_extension([tmp_path / "empty", tmp_path / "missing"])
 
 
@@ -466,3 +466,13 @@ def test_qupath_itself_finds_the_folder_that_was_set(qupath, home, tmp_path, mon
         [qupath.launcher, "script", script], env=os.environ, capture_output=True, text=True, timeout=300, check=False
     )
     assert "FOLDERS [true, true]" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", ["README.md", "qupath_scripts/README.md"])
+def test_the_extension_is_built_before_the_installation_that_takes_it_along(page):
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    commands = [line for line in text.splitlines() if line.startswith(("$ ", "> "))]
+    installing = [number for number, line in enumerate(commands) if "pip install ." in line]
+    building = [n for n, line in enumerate(commands) if line == "$ make jar" or line.startswith("> copy ")]
+    assert len(building) == len(installing) > 0
+    assert all(jar < package for jar, package in zip(building, installing, strict=True))

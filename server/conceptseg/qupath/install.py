@@ -100,9 +100,9 @@ def find_extension(folders: Sequence[Path] = (_PACKAGED_JARS, _BUILT_JARS)) -> E
             newest = max(jars, key=lambda jar: (jar.stat().st_mtime_ns, jar.name))
             return Extension(jar=newest, scripts=_scripts(newest))
     raise InvalidRequestError(
-        "This installation of conceptseg carries no QuPath extension. Either install it from a wheel "
-        "(`pip install conceptseg`), or build the jar in a source checkout, which needs Java 17 and Maven "
-        "(`make jar`, or `mvn -f qupath_scripts/client package`), and run `conceptseg qupath install` again."
+        "This installation of conceptseg carries no QuPath extension. Build it in the checkout with `make jar`, which "
+        "needs Java 17 and Maven, install ConceptSeg from there again (`pip install .`), and run `conceptseg qupath "
+        "install` again."
     )
 
 
