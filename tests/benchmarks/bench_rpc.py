@@ -87,7 +87,7 @@ class _Server:
     def seconds_until_idle(self) -> float:
         started = time.perf_counter()
         with self.client() as client:
-            while client.info().running_calls:
+            while client.info().running_calls or client.info().waiting_calls:
                 time.sleep(0.005)
         return time.perf_counter() - started
 

@@ -58,10 +58,10 @@ class ServerProcess:
         return psutil.Process(self.process.pid).num_threads()
 
     def wait_idle(self, *, seconds: float = 30.0) -> None:
-        """Until no call is at work."""
+        """Until there is no call."""
         with self.client() as client:
             until = time.monotonic() + seconds
-            while client.info().running_calls:
+            while client.info().running_calls or client.info().waiting_calls:
                 assert time.monotonic() < until, "calls are still at work"
                 time.sleep(0.02)
 

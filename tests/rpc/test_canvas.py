@@ -265,7 +265,7 @@ class TestManyReaders:
             for x in range(window.x, window.x + window.width, 100)
         ]
         messages = (sent_tile(source, piece) for piece in pieces)
-        inbox = Inbox(messages, stall_seconds=60, cancelled=lambda: False)
+        inbox = Inbox(messages, stall_seconds=60, cancelled=lambda: False).start()
         sent = Canvas(name="", grid=source.grid, window=window, next_tile=inbox.next, most_tiles=1000, most_px=10**7)
         options = {"whole_region": False, "cancelled": lambda: False}
         expected = list(encode_tiles(source, encoder, grid, **options))

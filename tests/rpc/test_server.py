@@ -1,5 +1,6 @@
 """What a real server process answers over a real channel."""
 
+import itertools
 import random
 import threading
 import time
@@ -484,7 +485,7 @@ def strict_server(start_server: Callable[..., Any]) -> Any:
     """One call at a time, one may wait, small regions, little patience, no files."""
     return start_server(
         *("--max-concurrent", "1", "--max-waiting", "1", "--max-sent-megapixels", "0.5"),
-        *("--stall-timeout", "2", "--call-timeout", "8"),
+        *("--stall-timeout", "2", "--call-timeout", "8", "--min-pixel-rate", "1"),
     )
 
 
@@ -521,10 +522,11 @@ class TestLimits:
         """A client that falls silent is given up; meanwhile the second is told its place, the third to come back."""
         source = make_source(100, 100)
         window = common_pb2.OutputRect(x=0, y=0, width=100, height=100)
-        header = next(pixel_messages(source, window))
+        large = pixel_messages(make_source(700, 600), common_pb2.OutputRect(x=0, y=0, width=600, height=700))
+        begun = list(itertools.islice(large, 2))  # so many px that it keeps its slot for a while
         first_events: list[Any] = []
         with strict_server.stub() as stub, strict_server.client() as client:
-            first = stub.SegmentPixels(_then_wait([header]), metadata=strict_server.metadata)
+            first = stub.SegmentPixels(_then_wait(begun), metadata=strict_server.metadata)
             while client.info().running_calls == 0:
                 time.sleep(0.01)
             second = stub.SegmentPixels(pixel_messages(source, window), metadata=strict_server.metadata)

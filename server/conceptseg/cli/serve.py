@@ -37,6 +37,13 @@ _LIMITS = Limits()
 @click.option("--max-concurrent", type=click.IntRange(1, 64), default=_LIMITS.running_calls, show_default=True)
 @click.option("--max-waiting", type=click.IntRange(0, 1000), default=_LIMITS.waiting_calls, show_default=True)
 @click.option(
+    "--max-per-client",
+    type=click.IntRange(1, 1000),
+    default=_LIMITS.calls_per_client,
+    show_default=True,
+    help="Calls of one client at the same time: of another computer, or of one connection from this one.",
+)
+@click.option(
     "--max-sent-megapixels",
     type=click.FloatRange(0.01),
     default=_LIMITS.sent_region_px / 1e6,
@@ -58,7 +65,14 @@ _LIMITS = Limits()
     type=click.FloatRange(0.1),
     default=_LIMITS.stall_seconds,
     show_default=True,
-    help="Seconds without a message after which a client that sends pixels is given up.",
+    help="Seconds that a client may let the server wait, for its next message or to take one.",
+)
+@click.option(
+    "--min-pixel-rate",
+    type=click.FloatRange(0),
+    default=_LIMITS.least_px_per_second,
+    show_default=True,
+    help="Pixels that a client must send, or bytes that it must take, for every further second; 0 for no such limit.",
 )
 @click.option("--parent-pid", type=int, help="End when this process ends.")
 @click.option("--idle-timeout", type=click.FloatRange(0.1), help="End after so many seconds without a call.")
@@ -82,10 +96,12 @@ def serve(
     weights: tuple[str, ...],
     max_concurrent: int,
     max_waiting: int,
+    max_per_client: int,
     max_sent_megapixels: float,
     max_read_megapixels: float,
     call_timeout: float,
     stall_timeout: float,
+    min_pixel_rate: float,
     parent_pid: int | None,
     idle_timeout: float | None,
     drain_timeout: float,
@@ -110,10 +126,12 @@ def serve(
             limits=Limits(
                 running_calls=max_concurrent,
                 waiting_calls=max_waiting,
+                calls_per_client=max_per_client,
                 sent_region_px=round(max_sent_megapixels * 1e6),
                 read_region_px=round(max_read_megapixels * 1e6),
                 call_seconds=call_timeout,
                 stall_seconds=stall_timeout,
+                least_px_per_second=min_pixel_rate,
             ),
             parent_pid=parent_pid,
             idle_seconds=idle_timeout,

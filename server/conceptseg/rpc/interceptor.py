@@ -11,9 +11,16 @@ from typing import Any, NoReturn
 import grpc
 from google.protobuf.message import DecodeError
 
-from conceptseg.domain.errors import ConceptSegError, DeviceMemoryError, InvalidRequestError
+from conceptseg.domain.errors import (
+    CancelledByCallerError,
+    ConceptSegError,
+    DeviceMemoryError,
+    InvalidRequestError,
+)
 from conceptseg.rpc.activity import Activity
+from conceptseg.rpc.callers import Callers, Requests
 from conceptseg.rpc.errors import ERROR_KEY, REQUEST_ID_KEY, status_of
+from conceptseg.rpc.limits import Limits
 from conceptseg.rpc.logs import choose_request_id, request_id
 
 _log = logging.getLogger(__name__)
@@ -24,10 +31,16 @@ _OUT_OF_MEMORY = (
 
 
 class CallInterceptor(grpc.ServerInterceptor):
-    """Turns errors into status codes by the one table, and logs every call."""
+    """Turns errors into status codes by the one table, logs every call, and bounds the calls of a client."""
 
-    def __init__(self, activity: Activity) -> None:
+    def __init__(self, activity: Activity, limits: Limits) -> None:
         self._activity = activity
+        self._callers = Callers(most=limits.calls_per_client)
+        self._requests = Requests(seconds=limits.stall_seconds)
+
+    def cancel_half_requests(self) -> None:
+        """Hang up on clients that began a call long ago and did not send its message."""
+        self._requests.cancel_overdue()
 
     def intercept_service(
         self, continuation: Callable[[grpc.HandlerCallDetails], Any], handler_call_details: grpc.HandlerCallDetails
@@ -47,22 +60,28 @@ class CallInterceptor(grpc.ServerInterceptor):
             if handler.response_streaming
             else handler.unary_unary
         )
-        received = _messages if handler.request_streaming else _message
 
-        def unary(request: Any, context: grpc.ServicerContext) -> Any:
+        def received(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
+            if handler.request_streaming:
+                return _messages(messages)
+            with self._requests.expected(context):
+                return _only(_messages(messages))
+
+        def unary(messages: Iterator[Any], context: grpc.ServicerContext) -> Any:
             with self._call(method, wanted, context):
-                return behaviour(received(request), context)
+                return behaviour(received(messages, context), context)
 
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+        def stream(messages: Iterator[Any], context: grpc.ServicerContext) -> Iterator[Any]:
             with self._call(method, wanted, context):
-                yield from behaviour(received(request), context)
+                yield from behaviour(received(messages, context), context)
 
-        make = {
-            (False, False): grpc.unary_unary_rpc_method_handler,
-            (False, True): grpc.unary_stream_rpc_method_handler,
-            (True, False): grpc.stream_unary_rpc_method_handler,
-            (True, True): grpc.stream_stream_rpc_method_handler,
-        }[handler.request_streaming, handler.response_streaming]
+        # As streams of messages also where there is only one: grpc would wait for it itself, in a thread of the server
+        # and for ever, before anybody here knows of the call.
+        make = (
+            grpc.stream_stream_rpc_method_handler
+            if handler.response_streaming
+            else grpc.stream_unary_rpc_method_handler
+        )
         return make(
             stream if handler.response_streaming else unary,
             request_deserializer=_tolerant(handler.request_deserializer),
@@ -76,7 +95,7 @@ class CallInterceptor(grpc.ServerInterceptor):
         started = time.perf_counter()
         status = "CANCELLED"  # what it was if neither branch below is reached: the client went away
         try:
-            with self._activity.call(counts=method.startswith(_OWN_SERVICE)):
+            with self._callers.call(context.peer()), self._activity.call(counts=method.startswith(_OWN_SERVICE)):
                 yield
             status = "OK"
         except ConceptSegError as error:
@@ -147,4 +166,15 @@ def _message(message: Any) -> Any:
 
 
 def _messages(messages: Iterator[Any]) -> Iterator[Any]:
-    return map(_message, messages)
+    try:
+        yield from map(_message, messages)
+    except grpc.RpcError as error:
+        # grpc keeps this error for as long as the call, and its traceback would keep this frame.
+        error.__traceback__ = None
+        raise CancelledByCallerError("The client went away.") from None
+
+
+def _only(messages: Iterator[Any]) -> Any:
+    for message in messages:
+        return message
+    raise InvalidRequestError("Expected a message, but the client ended its call without one.")

@@ -37,9 +37,13 @@ class Limits:
         read_region_px: Output px of a region; about 6 bytes each for label and component maps.
         tiles: Tiles that a region may come in.
         call_seconds: Wall time of a call, waiting included.
-        stall_seconds: Time within which the client's next message must arrive.
-        running_calls: Calls that are worked on at the same time.
+        stall_seconds: Time that a client may let the server wait, be it for its next message or to take one.
+        least_px_per_second: What a client must send for every second that it lets the server wait, once
+            ``stall_seconds`` are used up, and bytes that it must take; 0 for no such limit.
+        running_calls: Calls that are worked on at the same time. One client has one less, if there are several.
         waiting_calls: Calls that may wait.
+        calls_per_client: Calls of one client at the same time, of all kinds: of another computer, or of one connection
+            from this one.
     """
 
     message_bytes: int = 32 << 20
@@ -48,8 +52,10 @@ class Limits:
     tiles: int = 100_000
     call_seconds: float = 6 * 3600.0
     stall_seconds: float = 120.0
+    least_px_per_second: float = 5000.0
     running_calls: int = 4
     waiting_calls: int = 64
+    calls_per_client: int = 32
 
     def require_sent_px(self, window: Tile, *, rows_held: int | None) -> None:
         """Raise LimitError if a region is too large to be sent.

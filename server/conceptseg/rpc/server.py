@@ -37,7 +37,7 @@ from conceptseg.v1 import service_pb2, service_pb2_grpc
 _log = logging.getLogger(__name__)
 
 SERVICE = service_pb2.DESCRIPTOR.services_by_name["SegmentationService"].full_name
-_SPARE_THREADS = 16
+_SPARE_THREADS = 64
 _WATCH_SECONDS = 0.5
 # Memory is worth keeping while the next call is likely: without it, the first tiles take twice as long.
 _QUIET_SECONDS = 30.0
@@ -113,11 +113,12 @@ class Server:
         self._engine = engine
         self.device = str(engine.encoders.device)
         token = new_token()
+        self._interceptor = CallInterceptor(self._activity, limits)
         # A streaming call keeps one thread; the spare ones answer the short calls at any time.
         threads = limits.running_calls + limits.waiting_calls + _SPARE_THREADS
         self._server = grpc.server(
             ThreadPoolExecutor(threads, thread_name_prefix="rpc"),
-            interceptors=[CallInterceptor(self._activity), TokenInterceptor(token)],
+            interceptors=[self._interceptor, TokenInterceptor(token)],
             options=[
                 ("grpc.max_receive_message_length", limits.message_bytes),
                 ("grpc.max_send_message_length", -1),
@@ -187,6 +188,7 @@ class Server:
         trimmed = True
         while not self._stop.wait(_WATCH_SECONDS):
             self._engine.calls.cancel_overdue()
+            self._interceptor.cancel_half_requests()
             with suppress(OSError, OutputError):  # tried again in a moment
                 if not endpoint_path().exists():  # a server that was started later has ended, and took its entry along
                     write_endpoint(self.endpoint)

@@ -37,7 +37,7 @@ from conceptseg.rpc.paths import AllowedRoots
 from conceptseg.rpc.plan import cut_to_image, needed_window, region_of, rows_to_hold, tiles_to_send
 from conceptseg.v1 import catalogue_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
 
-PROTOCOL_REVISION = 3
+PROTOCOL_REVISION = 4
 """Grows by one with every addition to the protocol."""
 
 _log = logging.getLogger(__name__)
@@ -100,6 +100,8 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
                 stall_seconds=limits.stall_seconds,
                 running_calls=limits.running_calls,
                 waiting_calls=limits.waiting_calls,
+                calls_per_client=limits.calls_per_client,
+                least_px_per_second=limits.least_px_per_second,
             ),
             uptime_seconds=time.monotonic() - self._started,
             **describe_machine(engine.encoders.device),
@@ -167,28 +169,25 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
         engine = self._engine
 
         def work(call: Call) -> tuple[SegmentationResult, bool]:
-            inbox = Inbox(request_iterator, stall_seconds=engine.limits.stall_seconds, cancelled=call.cancelled)
-            try:
-                first = inbox.next()
-                if first is None or first.WhichOneof("content") != "header":
-                    raise InvalidRequestError("Expected a header as the first message, then tiles.")
-                options = requests.options_from_proto(first.header.options, limits=engine.limits)
-                region = requests.sent_region_from_proto(first.header.pixels)
-                encoder = engine.encoder(options.encoder, call)
-                canvas = make_canvas(
-                    region,
-                    encoder=encoder,
-                    settings=options.settings,
-                    limits=engine.limits,
-                    next_tile=lambda: _next_tile(inbox),
-                )
-                result = _segment(canvas, options, encoder, call)
-                canvas.complete(until_end=True)
-                return result, options.want_label_map
-            finally:
-                inbox.close()
+            inbox: Inbox[segment_pb2.SegmentPixelsRequest] = call.messages()
+            first = inbox.next()
+            if first is None or first.WhichOneof("content") != "header":
+                raise InvalidRequestError("Expected a header as the first message, then tiles.")
+            options = requests.options_from_proto(first.header.options, limits=engine.limits)
+            region = requests.sent_region_from_proto(first.header.pixels)
+            encoder = engine.encoder(options.encoder, call)
+            canvas = make_canvas(
+                region,
+                encoder=encoder,
+                settings=options.settings,
+                limits=engine.limits,
+                next_tile=lambda: _next_tile(inbox),
+            )
+            result = _segment(canvas, options, encoder, call)
+            canvas.complete(until_end=True)
+            return result, options.want_label_map
 
-        yield from self._segment_events(context, work)
+        yield from self._segment_events(context, work, messages=request_iterator)
 
     def SegmentRegion(  # noqa: N802
         self, request: segment_pb2.SegmentRegionRequest, context: grpc.ServicerContext
@@ -223,24 +222,22 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
         engine = self._engine
 
         def work(call: Call) -> list[fit_pb2.FittedDictionary]:
-            inbox = Inbox(request_iterator, stall_seconds=engine.limits.stall_seconds, cancelled=call.cancelled)
-            try:
-                return fit_dictionaries(
-                    inbox,
-                    load=lambda name: engine.encoder(name, call),
-                    roots=engine.roots,
-                    limits=engine.limits,
-                    progress=call.report,
-                    cancelled=call.cancelled,
-                )
-            finally:
-                inbox.close()
+            return fit_dictionaries(
+                call.messages(),
+                load=lambda name: engine.encoder(name, call),
+                roots=engine.roots,
+                limits=engine.limits,
+                progress=call.report,
+                cancelled=call.cancelled,
+            )
 
         yield from engine.calls.events(
             context,
             work,
             progress_event=lambda progress: fit_pb2.FitEvent(progress=progress),
             result_events=lambda fitted: (fit_pb2.FitEvent(dictionary=item) for item in fitted),
+            messages=request_iterator,
+            pixels=_pixels,
         )
 
     def AnnotateProject(  # noqa: N802
@@ -270,13 +267,19 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
         )
 
     def _segment_events(
-        self, context: grpc.ServicerContext, work: Callable[[Call], tuple[SegmentationResult, bool]]
+        self,
+        context: grpc.ServicerContext,
+        work: Callable[[Call], tuple[SegmentationResult, bool]],
+        *,
+        messages: Iterator[segment_pb2.SegmentPixelsRequest] | None = None,
     ) -> Iterator[segment_pb2.SegmentEvent]:
         return self._engine.calls.events(
             context,
             work,
             progress_event=lambda progress: segment_pb2.SegmentEvent(progress=progress),
             result_events=lambda done: convert.result_to_events(done[0], want_label_map=done[1]),
+            messages=messages,
+            pixels=_pixels,
         )
 
 
@@ -308,6 +311,11 @@ def _choose_grid(request: catalogue_pb2.PlanRegionRequest, pixel_size_um: float)
     full = request.image_pixel_size_um
     downsample = choose_downsample("The image", pixel_size_um=pixel_size_um, full_pixel_size_um=full)
     return PixelGrid.at_downsample(region, downsample=downsample, full_pixel_size_um=full), downsample
+
+
+def _pixels(message: segment_pb2.SegmentPixelsRequest | fit_pb2.FitConceptsRequest) -> int:
+    """Output px that a message brings, by its own account."""
+    return message.tile.rect.width * message.tile.rect.height if message.WhichOneof("content") == "tile" else 0
 
 
 def _next_tile(inbox: Inbox[segment_pb2.SegmentPixelsRequest]) -> segment_pb2.PixelTile | None:

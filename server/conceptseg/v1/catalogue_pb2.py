@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from conceptseg.v1 import common_pb2 as conceptseg_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onceptseg/v1/catalogue.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\x16\n\x14GetServerInfoRequest\"\xfa\x02\n\x15GetServerInfoResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11protocol_revision\x18\x03 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x05 \x01(\t\x12!\n\x19\x64\x65vice_memory_total_bytes\x18\x06 \x01(\x03\x12 \n\x18\x64\x65vice_memory_free_bytes\x18\x07 \x01(\x03\x12\x1c\n\x14process_memory_bytes\x18\x08 \x01(\x03\x12\x15\n\rrunning_calls\x18\t \x01(\x05\x12\x15\n\rwaiting_calls\x18\n \x01(\x05\x12\x17\n\x0floaded_encoders\x18\x0b \x03(\t\x12\x13\n\x0breads_files\x18\x0c \x01(\x08\x12\x16\n\x0euptime_seconds\x18\r \x01(\x01\x12+\n\x06limits\x18\x0e \x01(\x0b\x32\x1b.conceptseg.v1.ServerLimits\"\xbf\x01\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x16\n\x0esent_region_px\x18\x02 \x01(\x03\x12\x16\n\x0eread_region_px\x18\x03 \x01(\x03\x12\r\n\x05tiles\x18\x04 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x05 \x01(\x01\x12\x15\n\rstall_seconds\x18\x06 \x01(\x01\x12\x15\n\rrunning_calls\x18\x07 \x01(\x05\x12\x15\n\rwaiting_calls\x18\x08 \x01(\x05\"\x15\n\x13ListEncodersRequest\"D\n\x14ListEncodersResponse\x12,\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x1a.conceptseg.v1.EncoderInfo\"\xcf\x01\n\x0b\x45ncoderInfo\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\r\n\x05gated\x18\x04 \x01(\x08\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x15\n\rpixel_size_um\x18\x06 \x01(\x01\x12\x11\n\tstride_px\x18\x07 \x01(\x05\x12\x0f\n\x07halo_px\x18\x08 \x01(\x05\x12\x11\n\twindow_px\x18\t \x01(\x05\x12\x10\n\x08\x63hannels\x18\n \x01(\x05\x12\x0e\n\x06source\x18\x0b \x01(\t\"*\n\x17ListDictionariesRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\"O\n\x18ListDictionariesResponse\x12\x33\n\x0c\x64ictionaries\x18\x01 \x03(\x0b\x32\x1d.conceptseg.v1.DictionaryInfo\"\xfe\x01\n\x0e\x44ictionaryInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x03 \x01(\t\x12\x15\n\rpixel_size_um\x18\x04 \x01(\x01\x12,\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x1b.conceptseg.v1.ConceptClass\x12\x41\n\nprovenance\x18\x06 \x03(\x0b\x32-.conceptseg.v1.DictionaryInfo.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf7\x01\n\x11PlanRegionRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12\x13\n\x0bimage_width\x18\x03 \x01(\x05\x12\x14\n\x0cimage_height\x18\x04 \x01(\x05\x12 \n\x13image_pixel_size_um\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12&\n\x04grid\x18\x06 \x01(\x0b\x32\x18.conceptseg.v1.PixelGridB\x16\n\x14_image_pixel_size_um\"\xa6\x01\n\x12PlanRegionResponse\x12&\n\x04grid\x18\x01 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12\x12\n\ndownsample\x18\x02 \x01(\x01\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12)\n\x05tiles\x18\x04 \x03(\x0b\x32\x1a.conceptseg.v1.PlannedTile\"]\n\x0bPlannedTile\x12\'\n\x04rect\x18\x01 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.RegionB+\n\x17io.github.conceptseg.v1B\x0e\x43\x61talogueProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1d\x63onceptseg/v1/catalogue.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\x16\n\x14GetServerInfoRequest\"\xfa\x02\n\x15GetServerInfoResponse\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x19\n\x11protocol_revision\x18\x03 \x01(\x05\x12\x0e\n\x06\x64\x65vice\x18\x04 \x01(\t\x12\x13\n\x0b\x64\x65vice_name\x18\x05 \x01(\t\x12!\n\x19\x64\x65vice_memory_total_bytes\x18\x06 \x01(\x03\x12 \n\x18\x64\x65vice_memory_free_bytes\x18\x07 \x01(\x03\x12\x1c\n\x14process_memory_bytes\x18\x08 \x01(\x03\x12\x15\n\rrunning_calls\x18\t \x01(\x05\x12\x15\n\rwaiting_calls\x18\n \x01(\x05\x12\x17\n\x0floaded_encoders\x18\x0b \x03(\t\x12\x13\n\x0breads_files\x18\x0c \x01(\x08\x12\x16\n\x0euptime_seconds\x18\r \x01(\x01\x12+\n\x06limits\x18\x0e \x01(\x0b\x32\x1b.conceptseg.v1.ServerLimits\"\xf6\x01\n\x0cServerLimits\x12\x15\n\rmessage_bytes\x18\x01 \x01(\x03\x12\x16\n\x0esent_region_px\x18\x02 \x01(\x03\x12\x16\n\x0eread_region_px\x18\x03 \x01(\x03\x12\r\n\x05tiles\x18\x04 \x01(\x05\x12\x14\n\x0c\x63\x61ll_seconds\x18\x05 \x01(\x01\x12\x15\n\rstall_seconds\x18\x06 \x01(\x01\x12\x15\n\rrunning_calls\x18\x07 \x01(\x05\x12\x15\n\rwaiting_calls\x18\x08 \x01(\x05\x12\x18\n\x10\x63\x61lls_per_client\x18\t \x01(\x05\x12\x1b\n\x13least_px_per_second\x18\n \x01(\x01\"\x15\n\x13ListEncodersRequest\"D\n\x14ListEncodersResponse\x12,\n\x08\x65ncoders\x18\x01 \x03(\x0b\x32\x1a.conceptseg.v1.EncoderInfo\"\xcf\x01\n\x0b\x45ncoderInfo\x12\x12\n\nidentifier\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\t\x12\x0f\n\x07licence\x18\x03 \x01(\t\x12\r\n\x05gated\x18\x04 \x01(\x08\x12\x0e\n\x06loaded\x18\x05 \x01(\x08\x12\x15\n\rpixel_size_um\x18\x06 \x01(\x01\x12\x11\n\tstride_px\x18\x07 \x01(\x05\x12\x0f\n\x07halo_px\x18\x08 \x01(\x05\x12\x11\n\twindow_px\x18\t \x01(\x05\x12\x10\n\x08\x63hannels\x18\n \x01(\x05\x12\x0e\n\x06source\x18\x0b \x01(\t\"*\n\x17ListDictionariesRequest\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\"O\n\x18ListDictionariesResponse\x12\x33\n\x0c\x64ictionaries\x18\x01 \x03(\x0b\x32\x1d.conceptseg.v1.DictionaryInfo\"\xfe\x01\n\x0e\x44ictionaryInfo\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\nidentifier\x18\x02 \x01(\t\x12\x0f\n\x07\x65ncoder\x18\x03 \x01(\t\x12\x15\n\rpixel_size_um\x18\x04 \x01(\x01\x12,\n\x07\x63lasses\x18\x05 \x03(\x0b\x32\x1b.conceptseg.v1.ConceptClass\x12\x41\n\nprovenance\x18\x06 \x03(\x0b\x32-.conceptseg.v1.DictionaryInfo.ProvenanceEntry\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xf7\x01\n\x11PlanRegionRequest\x12.\n\x07options\x18\x01 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12\x13\n\x0bimage_width\x18\x03 \x01(\x05\x12\x14\n\x0cimage_height\x18\x04 \x01(\x05\x12 \n\x13image_pixel_size_um\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12&\n\x04grid\x18\x06 \x01(\x0b\x32\x18.conceptseg.v1.PixelGridB\x16\n\x14_image_pixel_size_um\"\xa6\x01\n\x12PlanRegionResponse\x12&\n\x04grid\x18\x01 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12\x12\n\ndownsample\x18\x02 \x01(\x01\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12)\n\x05tiles\x18\x04 \x03(\x0b\x32\x1a.conceptseg.v1.PlannedTile\"]\n\x0bPlannedTile\x12\'\n\x04rect\x18\x01 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.RegionB+\n\x17io.github.conceptseg.v1B\x0e\x43\x61talogueProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,25 +40,25 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETSERVERINFORESPONSE']._serialized_start=101
   _globals['_GETSERVERINFORESPONSE']._serialized_end=479
   _globals['_SERVERLIMITS']._serialized_start=482
-  _globals['_SERVERLIMITS']._serialized_end=673
-  _globals['_LISTENCODERSREQUEST']._serialized_start=675
-  _globals['_LISTENCODERSREQUEST']._serialized_end=696
-  _globals['_LISTENCODERSRESPONSE']._serialized_start=698
-  _globals['_LISTENCODERSRESPONSE']._serialized_end=766
-  _globals['_ENCODERINFO']._serialized_start=769
-  _globals['_ENCODERINFO']._serialized_end=976
-  _globals['_LISTDICTIONARIESREQUEST']._serialized_start=978
-  _globals['_LISTDICTIONARIESREQUEST']._serialized_end=1020
-  _globals['_LISTDICTIONARIESRESPONSE']._serialized_start=1022
-  _globals['_LISTDICTIONARIESRESPONSE']._serialized_end=1101
-  _globals['_DICTIONARYINFO']._serialized_start=1104
-  _globals['_DICTIONARYINFO']._serialized_end=1358
-  _globals['_DICTIONARYINFO_PROVENANCEENTRY']._serialized_start=1309
-  _globals['_DICTIONARYINFO_PROVENANCEENTRY']._serialized_end=1358
-  _globals['_PLANREGIONREQUEST']._serialized_start=1361
-  _globals['_PLANREGIONREQUEST']._serialized_end=1608
-  _globals['_PLANREGIONRESPONSE']._serialized_start=1611
-  _globals['_PLANREGIONRESPONSE']._serialized_end=1777
-  _globals['_PLANNEDTILE']._serialized_start=1779
-  _globals['_PLANNEDTILE']._serialized_end=1872
+  _globals['_SERVERLIMITS']._serialized_end=728
+  _globals['_LISTENCODERSREQUEST']._serialized_start=730
+  _globals['_LISTENCODERSREQUEST']._serialized_end=751
+  _globals['_LISTENCODERSRESPONSE']._serialized_start=753
+  _globals['_LISTENCODERSRESPONSE']._serialized_end=821
+  _globals['_ENCODERINFO']._serialized_start=824
+  _globals['_ENCODERINFO']._serialized_end=1031
+  _globals['_LISTDICTIONARIESREQUEST']._serialized_start=1033
+  _globals['_LISTDICTIONARIESREQUEST']._serialized_end=1075
+  _globals['_LISTDICTIONARIESRESPONSE']._serialized_start=1077
+  _globals['_LISTDICTIONARIESRESPONSE']._serialized_end=1156
+  _globals['_DICTIONARYINFO']._serialized_start=1159
+  _globals['_DICTIONARYINFO']._serialized_end=1413
+  _globals['_DICTIONARYINFO_PROVENANCEENTRY']._serialized_start=1364
+  _globals['_DICTIONARYINFO_PROVENANCEENTRY']._serialized_end=1413
+  _globals['_PLANREGIONREQUEST']._serialized_start=1416
+  _globals['_PLANREGIONREQUEST']._serialized_end=1663
+  _globals['_PLANREGIONRESPONSE']._serialized_start=1666
+  _globals['_PLANREGIONRESPONSE']._serialized_end=1832
+  _globals['_PLANNEDTILE']._serialized_start=1834
+  _globals['_PLANNEDTILE']._serialized_end=1927
 # @@protoc_insertion_point(module_scope)

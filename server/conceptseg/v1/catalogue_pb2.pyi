@@ -71,7 +71,7 @@ class GetServerInfoResponse(_message.Message):
     running_calls: _builtins.int
     """Calls whose work is being done."""
     waiting_calls: _builtins.int
-    """Calls that wait for their turn."""
+    """Calls that wait for their turn, or for their clients."""
     reads_files: _builtins.bool
     """Whether SegmentRegion and FitConcepts may name files: the server was started with --root."""
     uptime_seconds: _builtins.float
@@ -122,6 +122,8 @@ class ServerLimits(_message.Message):
     STALL_SECONDS_FIELD_NUMBER: _builtins.int
     RUNNING_CALLS_FIELD_NUMBER: _builtins.int
     WAITING_CALLS_FIELD_NUMBER: _builtins.int
+    CALLS_PER_CLIENT_FIELD_NUMBER: _builtins.int
+    LEAST_PX_PER_SECOND_FIELD_NUMBER: _builtins.int
     message_bytes: _builtins.int
     """Bytes of one message to the server."""
     sent_region_px: _builtins.int
@@ -135,11 +137,17 @@ class ServerLimits(_message.Message):
     call_seconds: _builtins.float
     """Seconds that one call may take, waiting included."""
     stall_seconds: _builtins.float
-    """Seconds within which the next message of a client must arrive."""
+    """Seconds that a client may let the server wait, for its next message or to take one."""
     running_calls: _builtins.int
     """Calls that are worked on at the same time."""
     waiting_calls: _builtins.int
     """Calls that may wait."""
+    calls_per_client: _builtins.int
+    """Calls of one client at the same time. Since protocol revision 4."""
+    least_px_per_second: _builtins.float
+    """Output px that a client must send, and bytes that it must take, for every second that it lets the server wait beyond
+    stall_seconds; 0 for no such limit. Since protocol revision 4.
+    """
     def __init__(
         self,
         *,
@@ -151,10 +159,12 @@ class ServerLimits(_message.Message):
         stall_seconds: _builtins.float = ...,
         running_calls: _builtins.int = ...,
         waiting_calls: _builtins.int = ...,
+        calls_per_client: _builtins.int = ...,
+        least_px_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_seconds", b"call_seconds", "message_bytes", b"message_bytes", "read_region_px", b"read_region_px", "running_calls", b"running_calls", "sent_region_px", b"sent_region_px", "stall_seconds", b"stall_seconds", "tiles", b"tiles", "waiting_calls", b"waiting_calls"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["call_seconds", b"call_seconds", "calls_per_client", b"calls_per_client", "least_px_per_second", b"least_px_per_second", "message_bytes", b"message_bytes", "read_region_px", b"read_region_px", "running_calls", b"running_calls", "sent_region_px", b"sent_region_px", "stall_seconds", b"stall_seconds", "tiles", b"tiles", "waiting_calls", b"waiting_calls"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
