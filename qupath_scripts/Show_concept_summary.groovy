@@ -85,7 +85,8 @@ if (folder) {
     if (!directory.isAbsolute() && getProject() != null)
         directory = new File(buildFilePath(PROJECT_BASE_DIR, folder))
     directory.mkdirs()
-    def quote = { '"' + it.toString().replace('"', '""') + '"' }
+    // A spreadsheet takes text that begins like a formula for one; an apostrophe makes it text.
+    def quote = { '"' + (it.toString() ==~ /(?s)[=+\-@\t\r\n].*/ ? "'" : "") + it.toString().replace('"', '""') + '"' }
     def file = new File(directory, name.replaceAll(/[\\\/:*?"<>|]/, "_") + " concepts.csv")
     def lines = [["Image"] + header] + rows.collect { [name] + text(it) }
     file.setText(lines.collect { it.collect(quote).join(",") }.join("\n") + "\n", "UTF-8")

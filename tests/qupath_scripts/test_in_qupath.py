@@ -308,6 +308,15 @@ def test_the_summary_has_the_numbers_of_the_segmentation(project, segmented):
     assert not (project.folder / "tables/plain concepts.csv").exists()
 
 
+def test_a_name_that_begins_like_a_formula_is_text_in_the_table(project, tmp_path):
+    rename = tmp_path / "rename.groovy"
+    rename.write_text("getAnnotationObjects().find { it.getName() == 'Whole' }.setName('=1+1')", encoding="utf-8")
+    project.run(rename, image="one", save=True)
+    project.run(SCRIPTS / "Show_concept_summary.groovy", "tables", image="one")
+    with (project.folder / "tables/one concepts.csv").open(encoding="utf-8", newline="") as file:
+        assert {row["Parent"] for row in csv.DictReader(file)} == {"'=1+1"}
+
+
 def test_concepts_are_selected_by_name_and_by_number(project, segmented):
     counts = {item["name"]: item["polygons"] for item in segmented[1]["concepts"]}
     wanted = counts["Concept 14"] + counts["Concept 03"]

@@ -89,7 +89,7 @@ class ServedLabels:
         if contested:
             raise OutdatedError(
                 "Nothing was saved: somebody else changed the same concepts since this page was loaded. "
-                f"{_told(now, contested)} Save again to replace that with yours, or reload the page to keep it.",
+                f"{_told(now, contested)} Save again to put yours in its place, or reload the page to take it over.",
                 self._state(now),
             )
         return others - wanted.keys()

@@ -274,8 +274,9 @@ def outline_sheet(
     sums = summed(parts.runs)
     if clip is not None:
         inside = rasterize(clip, grid=grid, part=(sheet.x, sheet.y, sheet.width, sheet.height))
-        sums = (1 - _OUTSIDE_WEIGHT) * summed(parts.runs_inside(inside)) + _OUTSIDE_WEIGHT * sums
-        labels = labels * inside
+        if not inside.all():
+            sums = (1 - _OUTSIDE_WEIGHT) * summed(parts.runs_inside(inside)) + _OUTSIDE_WEIGHT * sums
+            labels = labels * inside
     canvas.put(labels, sheet)
     area_px, activation, purity = sums
     own = coverage.component
