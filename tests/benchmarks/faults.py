@@ -4,6 +4,9 @@ Run by hand on a machine with QuPath: ``python tests/benchmarks/faults.py --kill
 is killed (-9) so many times: the command, its writer (with QuPath's Java machine inside), both at once, the server that
 segments, a worker of Ray. A project of real tissue in which somebody drew is annotated, killed and resumed until it is
 done; then it is compared, and the next copy begins. It ends with code 1 if anything was lost in any of them.
+
+Compared are the results and the class list with those of the undisturbed run, and all that was there before: annotations,
+detections, cells and TMA cores with classes, measurements and metadata, the image's properties, and its workflow.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.qupath.project.worlds import MAKE_OBJECTS, run_script
 
 from conceptseg.qupath.locate import find_qupath_installations
-from conceptseg.qupath.project.contents import RUN
+from conceptseg.qupath.project.contents import RUN, ImageState
+from conceptseg.qupath.project.stage import CLASSES
+from conceptseg.qupath.project.verify import OWN_STEPS
 from conceptseg.qupath.writer_process import ProjectProcess
 
 IMAGES = 4
@@ -66,10 +72,10 @@ def main() -> None:
         folder = Path(name)
         os.environ["XDG_CONFIG_HOME"] = str(folder)  # where a server says where it is
         template = make_project(folder)
-        drawn = objects(template)
+        drawn = contents(template)
         alone = copied(template, folder / "undisturbed")
         undisturbed(alone, "command")
-        expected = objects(alone)
+        expected = contents(alone)
         projects: list[dict[str, Any]] = []
         for target in arguments.only:
             seconds = undisturbed(copied(template, folder / f"undisturbed-{target}"), target)
@@ -79,7 +85,7 @@ def main() -> None:
                 project = copied(template, folder / f"project-{len(projects)}")
                 moments = disturb(project, target, most=left, within=seconds, chance=chance)
                 left -= len(moments)
-                outcome = compare(objects(project), expected, drawn)
+                outcome = compare(contents(project), expected, drawn)
                 projects.append({"target": target, "killed_after_seconds": moments, "outcome": outcome})
                 print(json.dumps(projects[-1]), flush=True)
                 if arguments.json:
@@ -218,29 +224,57 @@ def of(processes: list[psutil.Process], word: str) -> list[int]:
     return found
 
 
-def objects(project: Path) -> dict[str, dict[str, Any]]:
-    """Every object of every image as QuPath exports it, by id."""
-    found = {}
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What a project holds.
+
+    Attributes:
+        features: Image -> id -> object as QuPath exports it.
+        states: Image -> all of it.
+        classes: The names in the project's list.
+    """
+
+    features: dict[str, dict[str, Any]]
+    states: dict[str, ImageState]
+    classes: set[str]
+
+
+def contents(project: Path) -> Contents:
+    """All that a project holds now."""
+    features, states = {}, {}
     with ProjectProcess(project, write=False) as reader, tempfile.TemporaryDirectory() as folder:
         for entry in reader.entries():
             file = Path(folder) / f"{entry.identifier}.geojson"
             reader.export_geojson(entry.identifier, file)
-            found[entry.identifier] = {item["id"]: item for item in json.loads(file.read_text())["features"]}
-    return found
+            features[entry.identifier] = {item["id"]: item for item in json.loads(file.read_text())["features"]}
+            states[entry.identifier] = reader.state(entry.identifier)
+    listed = json.loads((project.parent / CLASSES).read_text())["pathClasses"]
+    return Contents(features=features, states=states, classes={item["name"] for item in listed})
 
 
-def compare(found: dict[str, Any], expected: dict[str, Any], drawn: dict[str, Any]) -> str:
+def compare(found: Contents, expected: Contents, drawn: Contents) -> str:
     """``equal``, or what is wrong."""
-    for image, before in drawn.items():
-        for identifier, feature in before.items():
-            if found[image].get(identifier) != feature:
-                return f"image {image}: object {identifier} that was there before is not as it was"
-        if results(found[image]) != results(expected[image]):
+    if found.classes != expected.classes:
+        return f"other classes: {sorted(found.classes ^ expected.classes)}"
+    for image, before in drawn.states.items():
+        now = found.states[image]
+        for identifier, item in before.objects.items():
+            same = now.objects.get(identifier) == item
+            if not same or found.features[image].get(identifier) != drawn.features[image][identifier]:
+                return f"image {image}: {item.kind} {identifier} that was there before is not as it was"
+        if now.facts != before.facts or foreign_steps(now) != foreign_steps(before):
+            return f"image {image}: other properties or another workflow"
+        if results(found.features[image]) != results(expected.features[image]):
             return f"image {image}: other results"
-        runs = {run for feature in found[image].values() if (run := run_of(feature))}
+        runs = {run for feature in found.features[image].values() if (run := run_of(feature))}
         if len(runs) != 1:
             return f"image {image}: results of {len(runs)} runs"
     return "equal"
+
+
+def foreign_steps(state: ImageState) -> list[str]:
+    """The steps of a workflow that QuPath does not add by itself."""
+    return [f"{step.name} {step.content}" for step in state.steps if step.name not in OWN_STEPS]
 
 
 def results(features: dict[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from conceptseg.domain.errors import ProjectError
-from conceptseg.qupath.project.contents import Changes, ImageContents, Outline, ProjectBackend
+from conceptseg.qupath.project.contents import Changes, ImageContents, ImageState, Outline, ProjectBackend
 from conceptseg.qupath.project.entries import ImageEntry
 from conceptseg.qupath.project.journal import PastRun
 from conceptseg.qupath.project_writer import PaquoBackend, Task, serve
@@ -69,6 +69,10 @@ class ProjectProcess:
     def contents(self, image: str) -> ImageContents:
         """What an image holds."""
         return self._call("contents", image)  # type: ignore[no-any-return]
+
+    def state(self, image: str) -> ImageState:
+        """All that an image holds."""
+        return self._call("state", image)  # type: ignore[no-any-return]
 
     def outlines(self, image: str) -> Mapping[str, Outline]:
         """Shape and numbers of every result of an image, by id."""

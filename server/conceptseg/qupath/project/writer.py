@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from conceptseg.domain.errors import ProjectError
 from conceptseg.domain.files import replacing, sync
-from conceptseg.qupath.project.contents import Changes, ImageContents, Outline, ProjectBackend
+from conceptseg.qupath.project.contents import Changes, ImageContents, ImageState, Outline, ProjectBackend
 from conceptseg.qupath.project.create import create_project
 from conceptseg.qupath.project.entries import ImageEntry, read_document, read_entries, rebased
 from conceptseg.qupath.project.inside import part_of
@@ -58,6 +58,11 @@ class ProjectReader:
         """What an image holds."""
         with self._stage(image) as stage:
             return self._backend.contents(stage)
+
+    def state(self, image: str) -> ImageState:
+        """All that an image holds."""
+        with self._stage(image) as stage:
+            return self._backend.state(stage)
 
     def outlines(self, image: str) -> Mapping[str, Outline]:
         """Shape and numbers of every result of an image, by id."""
