@@ -5,8 +5,9 @@ is killed (-9) so many times: the command, its writer (with QuPath's Java machin
 segments, a worker of Ray. A project of real tissue in which somebody drew is annotated, killed and resumed until it is
 done; then it is compared, and the next copy begins. It ends with code 1 if anything was lost in any of them.
 
-Compared are the results and the class list with those of the undisturbed run, and all that was there before: annotations,
-detections, cells and TMA cores with classes, measurements and metadata, the image's properties, and its workflow.
+Compared are the results and the class list with those of the undisturbed run, and all that was there before:
+annotations, detections, cells and TMA cores with classes, measurements and metadata, the image's properties, and its
+workflow.
 """
 
 from __future__ import annotations
@@ -262,8 +263,10 @@ def compare(found: Contents, expected: Contents, drawn: Contents) -> str:
             same = now.objects.get(identifier) == item
             if not same or found.features[image].get(identifier) != drawn.features[image][identifier]:
                 return f"image {image}: {item.kind} {identifier} that was there before is not as it was"
-        if now.facts != before.facts or foreign_steps(now) != foreign_steps(before):
-            return f"image {image}: other properties or another workflow"
+        if now.facts != before.facts:
+            return f"image {image}: {now.facts} instead of {before.facts}"
+        if foreign_steps(now) != foreign_steps(before):
+            return f"image {image}: the workflow is {foreign_steps(now)} instead of {foreign_steps(before)}"
         if results(found.features[image]) != results(expected.features[image]):
             return f"image {image}: other results"
         runs = {run for feature in found.features[image].values() if (run := run_of(feature))}

@@ -168,6 +168,24 @@ def test_a_rebased_project_is_kept_as_it_was_and_the_same_command_resumes(projec
     assert (code, [event["state"] for event in named(events, "finished")]) == (0, ["resumed"])
 
 
+def test_slides_that_cannot_be_read_are_not_given_to_qupath(project, tmp_path, capsys):
+    good, cut, endless = project.parent / "slide-1.png", tmp_path / "cut.png", tmp_path / "endless.png"
+    cut.write_bytes(good.read_bytes()[:2000])
+    # It says that it has 60,000 × 60,000 px: QuPath makes room for them.
+    endless.write_bytes(good.read_bytes()[:16] + 2 * (60_000).to_bytes(4, "big") + good.read_bytes()[24:])
+    options = ["--create-project", str(tmp_path / "new"), str(good), str(cut)]
+    code, events, err = annotate(endless, *options, capsys=capsys)
+    assert code == 1
+    assert f"{cut} is not in the project: " in err
+    assert f"{endless} is not in the project: " in err
+    assert named(events, "created")[0]["images"] == 1
+    assert named(events, "summary")[0]["done"] == 1
+    code, _, err = annotate(endless, "--create-project", str(tmp_path / "none"), str(cut), capsys=capsys)
+    assert code == 1
+    assert "No slide can be read, so there is no project" in err
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_project_that_is_reached_through_a_link_is_annotated_itself(project, tmp_path, capsys):
     link = tmp_path / "linked" / "project.qpproj"
     link.parent.mkdir()

@@ -23,6 +23,7 @@ from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
 from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.reader import open_image
 from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
 from conceptseg.pipeline.settings import Method, SegmentSettings
 from conceptseg.qupath.engine import Engine, Threads
@@ -231,14 +232,30 @@ def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path,
     for slide in slides:
         if not slide.is_file():
             raise InvalidRequestError(f"There is no slide {slide}. Nothing was created.")
+    failed = _unreadable(slides)
+    readable = [slide for slide in slides if slide not in failed]
+    if not readable:
+        reasons = " ".join(failed.values())
+        raise InvalidRequestError(f"No slide can be read, so there is no project {folder}. {reasons}")
     with ProjectProcess(folder / PROJECT_FILE, write=False) as creator:
-        failed = creator.create(slides)
+        failed |= creator.create(readable)
     told = PerFile()
     for slide, reason in failed.items():
         say.warning(told.line(str(slide), reason, what="not in the project"))
     count = len(slides) - len(failed)
     say.line(f"Created {folder / PROJECT_FILE} with {count} image{'s' * (count != 1)}.", event="created", images=count)
     return folder, len(failed)
+
+
+def _unreadable(slides: Sequence[Path]) -> dict[Path, str]:
+    """Slides that could not be segmented, and why. QuPath may try for minutes to open them, and run out of memory."""
+    failed = {}
+    for slide in slides:
+        try:
+            open_image(slide).close()
+        except ConceptSegError as error:
+            failed[slide] = str(error)
+    return failed
 
 
 def _plan(request: ProjectRun, say: RunReport) -> int:

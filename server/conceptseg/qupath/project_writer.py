@@ -50,6 +50,9 @@ from conceptseg.qupath.project.writer import ProjectReader, ProjectWriter
 # opens it, unless somebody gave it a list before: then these would be missing.
 _STANDARD_CLASSES = ("TUMOR", "STROMA", "IMMUNE_CELLS", "NECROSIS", "OTHER", "REGION", "IGNORE", "POSITIVE", "NEGATIVE")
 
+# The property in which QuPath notes where the project lies that it opened: here, always a copy.
+_PLACE = "PROJECT_ENTRY_ID"
+
 # A writer's Java machine does a second of work per image: compiling it thoroughly took three times as long as doing it.
 _QUICK_COMPILER = "-XX:TieredStopAtLevel=1"
 
@@ -174,10 +177,12 @@ class PaquoBackend:
             image_data = self._open_project(project, mode="r").images[0].java_object.readImageData()
             hierarchy = image_data.getHierarchy()
             grid = hierarchy.getTMAGrid()
+            properties = self._in_order(image_data.getProperties())
+            properties.remove(_PLACE)
             facts = {
                 "image type": str(image_data.getImageType()),
                 "stains": str(image_data.getColorDeconvolutionStains()),
-                "properties": str(self._in_order(image_data.getProperties())),
+                "properties": str(properties),
                 "TMA grid": "" if grid is None else _grid(grid),
             }
             objects: dict[str, ObjectState] = {}
