@@ -176,8 +176,8 @@ def test_slides_that_cannot_be_read_are_not_given_to_qupath(project, tmp_path, c
     options = ["--create-project", str(tmp_path / "new"), str(good), str(cut)]
     code, events, err = annotate(endless, *options, capsys=capsys)
     assert code == 1
-    assert f"{cut} is not in the project: " in err
-    assert f"{endless} is not in the project: " in err
+    assert f"{cut}: not in the project." in err
+    assert f"{endless}: not in the project." in err
     assert named(events, "created")[0]["images"] == 1
     assert named(events, "summary")[0]["done"] == 1
     code, _, err = annotate(endless, "--create-project", str(tmp_path / "none"), str(cut), capsys=capsys)
