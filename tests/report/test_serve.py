@@ -1,5 +1,7 @@
 import http.client
 import json
+import socket
+import struct
 import threading
 
 import pytest
@@ -83,6 +85,44 @@ def test_what_keeps_the_page_from_being_made_is_told_in_its_place():
         server.close()
         thread.join()
     assert (status, text) == (409, "QuPath has it open.\nThen reload this page.")
+
+
+def test_what_nobody_thought_of_is_an_answer_too(caplog):
+    def broken(_):
+        raise ZeroDivisionError
+
+    server = ReviewServer(page=broken, actions={"labels": broken})
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        for answer in (ask(server, "GET", f"/{server.token}/"), ask(server)):
+            assert answer[0] == 500
+            assert "report it" in answer[1]["message"]
+    finally:
+        server.close()
+        thread.join()
+    assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 2
+
+
+def test_a_browser_that_goes_away_in_the_middle_prints_no_traceback(server, monkeypatch, capfd):
+    ended = threading.Event()
+    process = server._http.process_request_thread
+
+    def watched(*arguments):
+        process(*arguments)
+        ended.set()
+
+    monkeypatch.setattr(server._http, "process_request_thread", watched)
+    host, port = server.url.split("/")[2].split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+        client.sendall(
+            f"POST /{server.token}/labels HTTP/1.1\r\nHost: {host}:{port}\r\nContent-Type: application/json\r\n"
+            f"Authorization: Bearer {server.token}\r\nContent-Length: 100\r\n\r\n{{".encode()
+        )
+    assert ended.wait(30)
+    assert capfd.readouterr().err == ""
+    assert ask(server)[0] == 200
 
 
 def test_what_an_action_refuses_reaches_the_page(server):

@@ -11,6 +11,7 @@ import hmac
 import json
 import logging
 import secrets
+import sys
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,12 +59,11 @@ class ReviewServer:
         self.page, self.actions, self.lock = page, actions, Lock()
         handler = type("Handler", (_Handler,), {"review": self})
         try:
-            self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
+            self._http = _Http(("127.0.0.1", port), handler)
         except OSError as error:
             raise ConceptSegError(
                 f"Cannot listen on 127.0.0.1:{port}: {error.strerror or error}. Choose another --port."
             ) from error
-        self._http.daemon_threads = True
         self.hosts = frozenset(f"{name}:{self._http.server_port}" for name in ("127.0.0.1", "localhost"))
 
     @property
@@ -89,10 +89,25 @@ class ReviewServer:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode("ascii"))
 
 
+class _Http(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Log what ended a request; a browser that went away before it had its answer is no fault."""
+        level = logging.DEBUG if isinstance(sys.exception(), ConnectionError) else logging.ERROR
+        _log.log(level, "A request of the page ended early.", exc_info=True)
+
+
 class _RefusedError(Exception):
     def __init__(self, status: HTTPStatus, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+_UNEXPECTED = _RefusedError(
+    HTTPStatus.INTERNAL_SERVER_ERROR,
+    "Something went wrong that nobody thought of; where `conceptseg report` runs, it says what. Please report it.",
+)
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -110,6 +125,9 @@ class _Handler(BaseHTTPRequestHandler):
         except ConceptSegError as error:
             # A person reads it in place of the page.
             self._answer(HTTPStatus.CONFLICT, f"{error}\nThen reload this page.", "text/plain; charset=utf-8")
+        except Exception:  # noqa: BLE001 - an answer in any case, and the log has the rest
+            _log.exception("The page cannot be made.")
+            self._refuse(_UNEXPECTED)
         else:
             self._answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
 
@@ -123,12 +141,18 @@ class _Handler(BaseHTTPRequestHandler):
             request = self._json()
             with self.review.lock:
                 answer = action(request)
-            self._answer(HTTPStatus.OK, json.dumps(answer), "application/json")
         except _RefusedError as refused:
             self._refuse(refused)
         except ConceptSegError as error:
             now = error.now if isinstance(error, OutdatedError) else {}
             self._refuse(_RefusedError(HTTPStatus.CONFLICT, str(error)), **now)
+        except (ConnectionError, TimeoutError):  # nobody is there to answer
+            raise
+        except Exception:  # noqa: BLE001 - an answer in any case, and the log has the rest
+            _log.exception("What the page asks for cannot be done.")
+            self._refuse(_UNEXPECTED)
+        else:
+            self._answer(HTTPStatus.OK, json.dumps(answer), "application/json")
 
     def log_message(self, format: str, *args: Any) -> None:
         _log.debug("%s", (format % args).replace(self.review.token, "TOKEN"))
