@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 import shapely
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import save
 
 from conceptseg.rpc.errors import STATUS
 from conceptseg.v1 import catalogue_pb2, fit_pb2, segment_pb2
@@ -210,6 +212,18 @@ def test_bytes_that_are_no_messages(server: Any, method: str, junk: bytes, cut: 
     with grpc.insecure_channel(server.endpoint) as channel:
         call = channel.stream_stream(f"/conceptseg.v1.SegmentationService/{method}")
         check(lambda: list(call(iter([data]), metadata=server.metadata, timeout=60)))
+
+
+@pytest.mark.parametrize("damaged", ["[" * 9000 + "]" * 9000, "[" * 400 + "]" * 400, "7", '{"a": 1e999}'])
+@pytest.mark.parametrize("key", ["classes", "provenance"])
+def test_damaged_metadata_of_a_dictionary(server: Any, stub: Any, key: str, damaged: str) -> None:
+    metadata = {"format": "conceptseg-dictionary", "version": "1", "identifier": "x", "encoder": "default"}
+    metadata |= {"pixel_size_um": "0.5", "classes": "[]", "provenance": "{}", key: damaged}
+    content = save({"concepts": np.ones((2, 3), np.float32)}, metadata=metadata)
+    header, *tiles = pixel_stream()
+    header.header.options.dictionary.file = content
+    code = check(lambda: list(stub.SegmentPixels(iter([header, *tiles]), metadata=server.metadata)))
+    assert code is grpc.StatusCode.INVALID_ARGUMENT
 
 
 def test_metadata_that_is_no_text(server: Any, stub: Any) -> None:

@@ -76,7 +76,7 @@ def load_dictionary(path: Path) -> ConceptDictionary:
         )
     try:
         listed, provenance = (
-            parse_json(metadata[key], name=f"{path}: {key} in its metadata", error=DictionaryError, remedy=_REMEDY)
+            parse_json(metadata[key], name=f"{path}: its metadata ({key})", error=DictionaryError, remedy=_REMEDY)
             for key in ("classes", "provenance")
         )
         classes = tuple(
