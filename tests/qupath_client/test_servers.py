@@ -83,5 +83,5 @@ def test_the_server_reads_the_file_itself_if_asked_with_the_same_polygons(
     assert said["SAME"] == "true"
     assert said["STEP"] == "true"
     assert "is not simply a file" in said["ROTATED"]
-    assert "z-slice 1" in said["PLANE"]
+    assert "no plane z=1" in said["PLANE"]
     assert f"{image} does not lie in a folder that this server may read" in said["PATH"]

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
+import tifffile
 from tests.qupath.project import fake
 from tests.rpc.conftest import tissue_pixels
 
@@ -133,6 +135,27 @@ def test_images_are_chosen_and_reruns_are_as_in_the_command(client: Client, proj
     assert {o.image.identifier: o.state for o in again} == {"1": "skipped", "2": "done", "3": "skipped"}
     inside = client.annotate_project(project, **CALIBRATED, within="Nothing")
     assert [outcome.state for outcome in inside] == ["empty"] * 3
+
+
+@pytest.mark.parametrize(("asked", "expected"), [({}, {1}), ({"z": 2}, {2})])
+def test_the_slice_that_qupath_shows_is_segmented_or_the_one_asked_for(
+    client: Client, project: Path, asked: dict[str, int], expected: set[int]
+) -> None:
+    slices = np.stack([tissue_pixels(220, 260, seed=z) for z in range(3)])
+    stack = project.parent / "stack.ome.tif"
+    tifffile.imwrite(stack, slices, photometric="rgb", metadata={"axes": "ZYXS"})
+    document = json.loads(project.read_text())
+    document["images"][0]["serverBuilder"]["uri"] = stack.as_uri()
+    project.write_text(json.dumps(document))
+    (outcome,) = client.annotate_project(project, **CALIBRATED, ids=["1"], **asked)
+    assert outcome.polygons > 0
+    assert {o["z"] for o in fake.objects_of(project, "1") if "run" in o} == expected
+
+
+@pytest.mark.parametrize("wrong", [{"z": -1}, {"t": 0, "within": "Tumor"}])
+def test_a_plane_that_cannot_be_meant_is_refused(client: Client, project: Path, wrong: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequestError):
+        client.annotate_project(project, **CALIBRATED, **wrong)
 
 
 def test_only_projects_and_slides_under_the_roots_are_opened(client: Client, project: Path, tmp_path: Path) -> None:

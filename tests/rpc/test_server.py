@@ -15,10 +15,12 @@ import grpc
 import numpy as np
 import pytest
 import shapely
+import tifffile
 from google.protobuf import message_factory
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.rpc.conftest import tissue_pixels
 
 from conceptseg import __version__
 from conceptseg.domain.errors import (
@@ -34,6 +36,7 @@ from conceptseg.domain.progress import Progress
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.array_reader import ArrayReader
 from conceptseg.imaging.reader import open_image
 from conceptseg.imaging.source import RegionSource, open_region
 from conceptseg.pipeline.fit import fit_concepts
@@ -52,7 +55,7 @@ from conceptseg.rpc.errors import (
     PathNotAllowedError,
 )
 from conceptseg.rpc.plan import tiles_to_send
-from conceptseg.v1 import catalogue_pb2, common_pb2, segment_pb2, service_pb2_grpc
+from conceptseg.v1 import catalogue_pb2, common_pb2, fit_pb2, segment_pb2, service_pb2_grpc
 
 MakeSource = Callable[..., RegionSource]
 CLIP = shapely.Point(150, 140).buffer(120)
@@ -193,6 +196,53 @@ class TestResultsAreThoseOfTheLocalRun:
             sent = client.segment(source, clip=CLIP)
         read = client.segment_file(path, region=region, image_pixel_size_um=0.25, clip=CLIP)
         assert geojson(sent) == geojson(read) == expected
+
+    def test_with_the_plane_and_the_image_of_the_file_that_were_asked_for(
+        self, client: Client, encoder: Encoder, slides: Path
+    ) -> None:
+        images = [np.stack([tissue_pixels(130, 150, seed=4 * n + z) for z in range(3)]) for n in range(2)]
+        path = slides / "stacks.ome.tif"
+        with tifffile.TiffWriter(path, ome=True) as file:
+            for slices in images:
+                file.write(slices, photometric="rgb", metadata={"axes": "ZYXS"})
+        size = {"width": 150, "height": 130}
+        for asked, (image, z) in {
+            (): (0, 1),
+            (("region", Region(x=0, y=0, **size, z=2)),): (0, 2),
+            (("series", 1),): (1, 1),
+            (("series", 1), ("region", Region(x=0, y=0, **size))): (1, 0),
+        }.items():
+            reader = ArrayReader(images[image][z], name=path.name, pixel_size_um=0.5)
+            expected = local(open_region(reader, region=None, pixel_size_um=0.5), encoder)
+            read = client.segment_file(path, image_pixel_size_um=0.5, **dict(asked))
+            assert read.label_map.grid.region == Region(x=0, y=0, **size, z=z)
+            np.testing.assert_array_equal(read.label_map.labels, expected.label_map.labels)
+        with pytest.raises(ImageError, match=r"has no image 2\. It holds"):
+            client.segment_file(path, image_pixel_size_um=0.5, series=2)
+        with pytest.raises(RegionError, match="has no plane z=3"):
+            client.segment_file(path, image_pixel_size_um=0.5, region=Region(x=0, y=0, **size, z=3))
+
+    def test_with_regions_of_files_to_learn_from(self, server: Any, slides: Path) -> None:
+        path = slides / "learned.ome.tif"
+        glass = np.full((130, 150, 3), 255, np.uint8)
+        with tifffile.TiffWriter(path, ome=True) as file:
+            file.write(glass, photometric="rgb", metadata={"axes": "YXS"})
+            file.write(np.stack([glass, glass, tissue_pixels(130, 150)]), photometric="rgb", metadata={"axes": "ZYXS"})
+
+        def learn(**file: Any) -> list[fit_pb2.FitEvent]:
+            messages = [
+                fit_pb2.FitConceptsRequest(header={"ks": [2], "region_count": 1}),
+                fit_pb2.FitConceptsRequest(file={"path": str(path), "image_pixel_size_um": 0.5, **file}),
+            ]
+            with server.stub() as stub:
+                return list(stub.FitConcepts(iter(messages), metadata=server.metadata, timeout=60))
+
+        region = {"width": 150, "height": 130, "z": 2}
+        assert len(learn(series=1, region=region)[-1].dictionary.info.classes) == 2
+        with pytest.raises(grpc.RpcError, match="tissue"):
+            learn(series=1)
+        with pytest.raises(grpc.RpcError, match="tissue"):
+            learn()
 
     def test_with_tiles_in_any_order(
         self, server: Any, client: Client, encoder: Encoder, make_source: MakeSource

@@ -155,6 +155,7 @@ class Client:
         path: Path | str,
         *,
         region: Region | None = None,
+        series: int | None = None,
         image_pixel_size_um: float | None = None,
         encoder: str = "default",
         dictionary: DictionaryLike = None,
@@ -169,6 +170,7 @@ class Client:
         Args:
             path: The file as the server sees it.
             region: In full-resolution px; None for the whole image.
+            series: Number of the image inside the file; None for the one that QuPath proposes.
             image_pixel_size_um: µm per full-resolution px; None for the file's own.
             encoder: As for `segment`, and so are the others.
             dictionary: See `segment`.
@@ -184,6 +186,7 @@ class Client:
         request = segment_pb2.SegmentRegionRequest(
             path=str(path),
             region=convert.region_to_proto(region) if region else None,
+            series=series,
             image_pixel_size_um=image_pixel_size_um,
             options=_options(encoder, dictionary, settings, clip, run_id),
         )
@@ -267,6 +270,8 @@ class Client:
         dictionary: DictionaryLike = None,
         settings: SegmentSettings | None = None,
         jobs: int = 1,
+        z: int | None = None,
+        t: int | None = None,
         tell: Tell = tell_nobody,
         cancelled: IsCancelled = never_cancelled,
     ) -> tuple[Outcome, ...]:
@@ -284,6 +289,8 @@ class Client:
             dictionary: The concepts; ignored by the method ``learned``.
             settings: How; the defaults when None.
             jobs: Images in work at once.
+            z: The z-slice of whole images; None for the one that QuPath shows first.
+            t: The time point of whole images; None for the first.
             tell: Told what happens.
             cancelled: Asked at least every second.
 
@@ -306,6 +313,8 @@ class Client:
             settings=convert.settings_to_proto(settings or SegmentSettings()),
             image_pixel_size_um=image_pixel_size_um,
             images_at_once=jobs,
+            z=z,
+            t=t,
         )
         outcomes = []
         for message in self._stream(

@@ -129,7 +129,8 @@ def _sources(
             canvas.complete(until_end=False)
         elif kind == "file":
             file = message.file
-            with open_image(roots.resolve(file.path)) as reader:
+            series = file.series if file.HasField("series") else None
+            with open_image(roots.resolve(file.path), series=series) as reader:
                 source = open_region(
                     reader,
                     region=requests.region_from_proto(file.region) if file.HasField("region") else None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from shapely import MultiPolygon, Polygon
 
@@ -82,6 +83,8 @@ def wish_from_proto(message: project_pb2.AnnotateProjectRequest, *, roots: Allow
         settings=settings,
         within=message.within_class or None,
         rerun=rerun,
+        z=_plane_index(message, "z"),
+        t=_plane_index(message, "t"),
     )
 
     def check(slide: Path) -> None:
@@ -97,6 +100,17 @@ def wish_from_proto(message: project_pb2.AnnotateProjectRequest, *, roots: Allow
         check_slide=check,
     )
     return Wish(request=request, encoder=encoder, dictionary=dictionary, jobs=jobs)
+
+
+def _plane_index(message: project_pb2.AnnotateProjectRequest, name: Literal["z", "t"]) -> int | None:
+    if not message.HasField(name):
+        return None
+    if message.within_class:
+        raise InvalidRequestError(f"{name} cannot go with within_class: every annotation lies on a plane of its own.")
+    value: int = getattr(message, name)
+    if value < 0:
+        raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
+    return value
 
 
 def annotate(

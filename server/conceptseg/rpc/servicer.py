@@ -199,7 +199,7 @@ class Servicer(service_pb2_grpc.SegmentationServiceServicer):
 
         def work(call: Call) -> tuple[SegmentationResult, bool]:
             encoder = engine.encoder(options.encoder, call)
-            with open_image(path) as reader:
+            with open_image(path, series=request.series if request.HasField("series") else None) as reader:
                 requests.require_size(reader, request)
                 source = open_region(
                     reader,

@@ -156,10 +156,15 @@ class FileRegion(_message.Message):
     PATH_FIELD_NUMBER: _builtins.int
     REGION_FIELD_NUMBER: _builtins.int
     IMAGE_PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The image file on the server's computer; must lie under one of its --root folders."""
     image_pixel_size_um: _builtins.float
     """µm per full-resolution px. Wins over the file's own; unset to use that."""
+    series: _builtins.int
+    """Number of the image inside the file, from 0, as Bio-Formats counts them; unset for the one that QuPath proposes.
+    Since protocol revision 3.
+    """
     @_builtins.property
     def region(self) -> _common_pb2.Region:
         """The region; unset for the whole image."""
@@ -170,14 +175,20 @@ class FileRegion(_message.Message):
         path: _builtins.str = ...,
         region: _common_pb2.Region | None = ...,
         image_pixel_size_um: _builtins.float | None = ...,
+        series: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_pixel_size_um", b"image_pixel_size_um", "region", b"region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_series", b"_series", "image_pixel_size_um", b"image_pixel_size_um", "region", b"region", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_pixel_size_um", b"image_pixel_size_um", "path", b"path", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_series", b"_series", "image_pixel_size_um", b"image_pixel_size_um", "path", b"path", "region", b"region", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_pixel_size_um: _TypeAlias = _typing.Literal["image_pixel_size_um"]  # noqa: Y015
     _WhichOneofArgType__image_pixel_size_um: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um"]  # noqa: Y015
+    _WhichOneofReturnType__series: _TypeAlias = _typing.Literal["series"]  # noqa: Y015
+    _WhichOneofArgType__series: _TypeAlias = _typing.Literal["_series", b"_series"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_pixel_size_um) -> _WhichOneofReturnType__image_pixel_size_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__series) -> _WhichOneofReturnType__series | None: ...
 
 Global___FileRegion: _TypeAlias = FileRegion  # noqa: Y015
 

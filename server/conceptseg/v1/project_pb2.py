@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from conceptseg.v1 import common_pb2 as conceptseg_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/project.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\xd8\x02\n\x16\x41nnotateProjectRequest\x12\x14\n\x0cproject_path\x18\x01 \x01(\t\x12\x16\n\x0eimage_patterns\x18\x02 \x03(\t\x12\x11\n\timage_ids\x18\x03 \x03(\t\x12\x14\n\x0cwithin_class\x18\x04 \x01(\t\x12\r\n\x05rerun\x18\x05 \x01(\t\x12\x0e\n\x06resume\x18\x06 \x01(\x08\x12\x0f\n\x07\x65ncoder\x18\x07 \x01(\t\x12\x33\n\ndictionary\x18\x08 \x01(\x0b\x32\x1f.conceptseg.v1.DictionaryChoice\x12\x30\n\x08settings\x18\t \x01(\x0b\x32\x1e.conceptseg.v1.SegmentSettings\x12 \n\x13image_pixel_size_um\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0eimages_at_once\x18\x0b \x01(\x05\x42\x16\n\x14_image_pixel_size_um\"\xd6\x02\n\x14\x41nnotateProjectEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.ProjectStartedH\x00\x12\x34\n\rimage_started\x18\x03 \x01(\x0b\x32\x1b.conceptseg.v1.ImageStartedH\x00\x12\x36\n\x0eimage_progress\x18\x04 \x01(\x0b\x32\x1c.conceptseg.v1.ImageProgressH\x00\x12\x36\n\x0eimage_finished\x18\x05 \x01(\x0b\x32\x1c.conceptseg.v1.ImageFinishedH\x00\x12\x30\n\x07summary\x18\x06 \x01(\x0b\x32\x1d.conceptseg.v1.ProjectSummaryH\x00\x42\x07\n\x05\x65vent\"(\n\x0cProjectImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"_\n\x0eProjectStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12+\n\x06images\x18\x02 \x03(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\x10\n\x08warnings\x18\x03 \x03(\t\"R\n\x0cImageStarted\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\x16\n\x0ereviewed_count\x18\x02 \x01(\x05\"f\n\rImageProgress\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x17.conceptseg.v1.Progress\"\xba\x01\n\rImageFinished\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rpolygon_count\x18\x04 \x01(\x05\x12\x16\n\x0ereplaced_count\x18\x05 \x01(\x05\x12\x17\n\x0fsegment_seconds\x18\x06 \x01(\x01\x12\x15\n\rwrite_seconds\x18\x07 \x01(\x01\"\xb0\x01\n\x0eProjectSummary\x12R\n\x14image_count_by_state\x18\x01 \x03(\x0b\x32\x34.conceptseg.v1.ProjectSummary.ImageCountByStateEntry\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x1a\x38\n\x16ImageCountByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x42)\n\x17io.github.conceptseg.v1B\x0cProjectProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/project.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\x84\x03\n\x16\x41nnotateProjectRequest\x12\x14\n\x0cproject_path\x18\x01 \x01(\t\x12\x16\n\x0eimage_patterns\x18\x02 \x03(\t\x12\x11\n\timage_ids\x18\x03 \x03(\t\x12\x14\n\x0cwithin_class\x18\x04 \x01(\t\x12\r\n\x05rerun\x18\x05 \x01(\t\x12\x0e\n\x06resume\x18\x06 \x01(\x08\x12\x0f\n\x07\x65ncoder\x18\x07 \x01(\t\x12\x33\n\ndictionary\x18\x08 \x01(\x0b\x32\x1f.conceptseg.v1.DictionaryChoice\x12\x30\n\x08settings\x18\t \x01(\x0b\x32\x1e.conceptseg.v1.SegmentSettings\x12 \n\x13image_pixel_size_um\x18\n \x01(\x01H\x00\x88\x01\x01\x12\x16\n\x0eimages_at_once\x18\x0b \x01(\x05\x12\x0e\n\x01z\x18\x0c \x01(\x05H\x01\x88\x01\x01\x12\x0e\n\x01t\x18\r \x01(\x05H\x02\x88\x01\x01\x42\x16\n\x14_image_pixel_size_umB\x04\n\x02_zB\x04\n\x02_t\"\xd6\x02\n\x14\x41nnotateProjectEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x30\n\x07started\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.ProjectStartedH\x00\x12\x34\n\rimage_started\x18\x03 \x01(\x0b\x32\x1b.conceptseg.v1.ImageStartedH\x00\x12\x36\n\x0eimage_progress\x18\x04 \x01(\x0b\x32\x1c.conceptseg.v1.ImageProgressH\x00\x12\x36\n\x0eimage_finished\x18\x05 \x01(\x0b\x32\x1c.conceptseg.v1.ImageFinishedH\x00\x12\x30\n\x07summary\x18\x06 \x01(\x0b\x32\x1d.conceptseg.v1.ProjectSummaryH\x00\x42\x07\n\x05\x65vent\"(\n\x0cProjectImage\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\"_\n\x0eProjectStarted\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12+\n\x06images\x18\x02 \x03(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\x10\n\x08warnings\x18\x03 \x03(\t\"R\n\x0cImageStarted\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\x16\n\x0ereviewed_count\x18\x02 \x01(\x05\"f\n\rImageProgress\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12)\n\x08progress\x18\x02 \x01(\x0b\x32\x17.conceptseg.v1.Progress\"\xba\x01\n\rImageFinished\x12*\n\x05image\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ProjectImage\x12\r\n\x05state\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x15\n\rpolygon_count\x18\x04 \x01(\x05\x12\x16\n\x0ereplaced_count\x18\x05 \x01(\x05\x12\x17\n\x0fsegment_seconds\x18\x06 \x01(\x01\x12\x15\n\rwrite_seconds\x18\x07 \x01(\x01\"\xb0\x01\n\x0eProjectSummary\x12R\n\x14image_count_by_state\x18\x01 \x03(\x0b\x32\x34.conceptseg.v1.ProjectSummary.ImageCountByStateEntry\x12\x10\n\x08\x63omplete\x18\x02 \x01(\x08\x1a\x38\n\x16ImageCountByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x05:\x02\x38\x01\x42)\n\x17io.github.conceptseg.v1B\x0cProjectProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,21 +36,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._loaded_options = None
   _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._serialized_options = b'8\001'
   _globals['_ANNOTATEPROJECTREQUEST']._serialized_start=75
-  _globals['_ANNOTATEPROJECTREQUEST']._serialized_end=419
-  _globals['_ANNOTATEPROJECTEVENT']._serialized_start=422
-  _globals['_ANNOTATEPROJECTEVENT']._serialized_end=764
-  _globals['_PROJECTIMAGE']._serialized_start=766
-  _globals['_PROJECTIMAGE']._serialized_end=806
-  _globals['_PROJECTSTARTED']._serialized_start=808
-  _globals['_PROJECTSTARTED']._serialized_end=903
-  _globals['_IMAGESTARTED']._serialized_start=905
-  _globals['_IMAGESTARTED']._serialized_end=987
-  _globals['_IMAGEPROGRESS']._serialized_start=989
-  _globals['_IMAGEPROGRESS']._serialized_end=1091
-  _globals['_IMAGEFINISHED']._serialized_start=1094
-  _globals['_IMAGEFINISHED']._serialized_end=1280
-  _globals['_PROJECTSUMMARY']._serialized_start=1283
-  _globals['_PROJECTSUMMARY']._serialized_end=1459
-  _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._serialized_start=1403
-  _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._serialized_end=1459
+  _globals['_ANNOTATEPROJECTREQUEST']._serialized_end=463
+  _globals['_ANNOTATEPROJECTEVENT']._serialized_start=466
+  _globals['_ANNOTATEPROJECTEVENT']._serialized_end=808
+  _globals['_PROJECTIMAGE']._serialized_start=810
+  _globals['_PROJECTIMAGE']._serialized_end=850
+  _globals['_PROJECTSTARTED']._serialized_start=852
+  _globals['_PROJECTSTARTED']._serialized_end=947
+  _globals['_IMAGESTARTED']._serialized_start=949
+  _globals['_IMAGESTARTED']._serialized_end=1031
+  _globals['_IMAGEPROGRESS']._serialized_start=1033
+  _globals['_IMAGEPROGRESS']._serialized_end=1135
+  _globals['_IMAGEFINISHED']._serialized_start=1138
+  _globals['_IMAGEFINISHED']._serialized_end=1324
+  _globals['_PROJECTSUMMARY']._serialized_start=1327
+  _globals['_PROJECTSUMMARY']._serialized_end=1503
+  _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._serialized_start=1447
+  _globals['_PROJECTSUMMARY_IMAGECOUNTBYSTATEENTRY']._serialized_end=1503
 # @@protoc_insertion_point(module_scope)

@@ -34,6 +34,8 @@ class AnnotateProjectRequest(_message.Message):
     SETTINGS_FIELD_NUMBER: _builtins.int
     IMAGE_PIXEL_SIZE_UM_FIELD_NUMBER: _builtins.int
     IMAGES_AT_ONCE_FIELD_NUMBER: _builtins.int
+    Z_FIELD_NUMBER: _builtins.int
+    T_FIELD_NUMBER: _builtins.int
     project_path: _builtins.str
     """project.qpproj on the server's computer. It and the slides must lie under one of the --root folders; an image
     whose slide does not fails alone.
@@ -50,6 +52,12 @@ class AnnotateProjectRequest(_message.Message):
     """µm per full-resolution px of all images. Wins over QuPath's and the files' own; unset to use those."""
     images_at_once: _builtins.int
     """Images in work at once, 1 to 16; 1 when unset. Results do not depend on it."""
+    z: _builtins.int
+    """The z-slice of whole images, from 0; unset for the one that QuPath shows first. Annotations lie on planes of their
+    own. Since protocol revision 3.
+    """
+    t: _builtins.int
+    """The time point of whole images, from 0; unset for the first. Since protocol revision 3."""
     @_builtins.property
     def image_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only images with such names ("*.svs"); all images if this and image_ids are empty."""
@@ -80,14 +88,25 @@ class AnnotateProjectRequest(_message.Message):
         settings: _common_pb2.SegmentSettings | None = ...,
         image_pixel_size_um: _builtins.float | None = ...,
         images_at_once: _builtins.int = ...,
+        z: _builtins.int | None = ...,
+        t: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "dictionary", b"dictionary", "image_pixel_size_um", b"image_pixel_size_um", "settings", b"settings"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_t", b"_t", "_z", b"_z", "dictionary", b"dictionary", "image_pixel_size_um", b"image_pixel_size_um", "settings", b"settings", "t", b"t", "z", b"z"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "dictionary", b"dictionary", "encoder", b"encoder", "image_ids", b"image_ids", "image_patterns", b"image_patterns", "image_pixel_size_um", b"image_pixel_size_um", "images_at_once", b"images_at_once", "project_path", b"project_path", "rerun", b"rerun", "resume", b"resume", "settings", b"settings", "within_class", b"within_class"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_t", b"_t", "_z", b"_z", "dictionary", b"dictionary", "encoder", b"encoder", "image_ids", b"image_ids", "image_patterns", b"image_patterns", "image_pixel_size_um", b"image_pixel_size_um", "images_at_once", b"images_at_once", "project_path", b"project_path", "rerun", b"rerun", "resume", b"resume", "settings", b"settings", "t", b"t", "within_class", b"within_class", "z", b"z"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_pixel_size_um: _TypeAlias = _typing.Literal["image_pixel_size_um"]  # noqa: Y015
     _WhichOneofArgType__image_pixel_size_um: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um"]  # noqa: Y015
+    _WhichOneofReturnType__t: _TypeAlias = _typing.Literal["t"]  # noqa: Y015
+    _WhichOneofArgType__t: _TypeAlias = _typing.Literal["_t", b"_t"]  # noqa: Y015
+    _WhichOneofReturnType__z: _TypeAlias = _typing.Literal["z"]  # noqa: Y015
+    _WhichOneofArgType__z: _TypeAlias = _typing.Literal["_z", b"_z"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_pixel_size_um) -> _WhichOneofReturnType__image_pixel_size_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__t) -> _WhichOneofReturnType__t | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__z) -> _WhichOneofReturnType__z | None: ...
 
 Global___AnnotateProjectRequest: _TypeAlias = AnnotateProjectRequest  # noqa: Y015
 

@@ -188,6 +188,7 @@ class SegmentRegionRequest(_message.Message):
     OPTIONS_FIELD_NUMBER: _builtins.int
     IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
     IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     path: _builtins.str
     """The image file on the server's computer; must lie under one of its --root folders."""
     image_pixel_size_um: _builtins.float
@@ -198,9 +199,13 @@ class SegmentRegionRequest(_message.Message):
     """
     image_height: _builtins.int
     """Full-resolution px per column; 0 when unknown."""
+    series: _builtins.int
+    """Number of the image inside the file, from 0, as Bio-Formats counts them; unset for the one that QuPath proposes.
+    Since protocol revision 3.
+    """
     @_builtins.property
     def region(self) -> _common_pb2.Region:
-        """The region; unset for the whole image."""
+        """The region; unset for the whole image, of a stack the slice that QuPath shows first."""
 
     @_builtins.property
     def options(self) -> _common_pb2.SegmentOptions:
@@ -215,14 +220,20 @@ class SegmentRegionRequest(_message.Message):
         options: _common_pb2.SegmentOptions | None = ...,
         image_width: _builtins.int = ...,
         image_height: _builtins.int = ...,
+        series: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_pixel_size_um", b"image_pixel_size_um", "options", b"options", "region", b"region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_series", b"_series", "image_pixel_size_um", b"image_pixel_size_um", "options", b"options", "region", b"region", "series", b"series"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "image_height", b"image_height", "image_pixel_size_um", b"image_pixel_size_um", "image_width", b"image_width", "options", b"options", "path", b"path", "region", b"region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um", "_series", b"_series", "image_height", b"image_height", "image_pixel_size_um", b"image_pixel_size_um", "image_width", b"image_width", "options", b"options", "path", b"path", "region", b"region", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image_pixel_size_um: _TypeAlias = _typing.Literal["image_pixel_size_um"]  # noqa: Y015
     _WhichOneofArgType__image_pixel_size_um: _TypeAlias = _typing.Literal["_image_pixel_size_um", b"_image_pixel_size_um"]  # noqa: Y015
+    _WhichOneofReturnType__series: _TypeAlias = _typing.Literal["series"]  # noqa: Y015
+    _WhichOneofArgType__series: _TypeAlias = _typing.Literal["_series", b"_series"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image_pixel_size_um) -> _WhichOneofReturnType__image_pixel_size_um | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__series) -> _WhichOneofReturnType__series | None: ...
 
 Global___SegmentRegionRequest: _TypeAlias = SegmentRegionRequest  # noqa: Y015
 

@@ -167,7 +167,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         // What can fail here does so before a server is started in vain.
         ProjectLabels labels = ProjectLabels.ofOpenProject();
         Segmenter.requirePixelSize(imageData.getServer(), pixelSizeUm);
-        Path file = readOnServer ? ImageFile.of(imageData.getServer()) : null;
+        ImageFile file = readOnServer ? ImageFile.of(imageData.getServer()) : null;
         SegmentReport report = new SegmentReport();
         Changes changes = new Changes();
         ConceptSegException failure = null;
@@ -202,7 +202,7 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         return report;
     }
 
-    private void segment(Segmenter segmenter, PathObject parent, Path file, int index, int count, JobMonitor monitor,
+    private void segment(Segmenter segmenter, PathObject parent, ImageFile file, int index, int count, JobMonitor monitor,
             Changes changes, SegmentReport report) {
         String prefix = count == 1 ? "" : "Region " + (index + 1) + " of " + count + ": ";
         Segmenter.Segmented segmented = segmenter.segment(parent, file, options.build(),

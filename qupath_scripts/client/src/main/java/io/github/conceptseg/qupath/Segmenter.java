@@ -13,7 +13,6 @@ import io.github.conceptseg.v1.SegmentOptions;
 import io.github.conceptseg.v1.SegmentPixelsHeader;
 import io.github.conceptseg.v1.SegmentRegionRequest;
 import java.awt.image.BufferedImage;
-import java.nio.file.Path;
 import java.util.List;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
@@ -71,7 +70,7 @@ public final class Segmenter {
      *
      * @param file of the image, which the server reads itself; null to send it the pixels
      */
-    public Segmented segment(PathObject parent, Path file, SegmentOptions wanted, Consumer<Progress> progress,
+    public Segmented segment(PathObject parent, ImageFile file, SegmentOptions wanted, Consumer<Progress> progress,
             BooleanSupplier cancelled) {
         ParentRegion part = ParentRegion.of(parent, server);
         SegmentOptions options = wanted.toBuilder().setClipWkb(part.clip()).build();
@@ -91,20 +90,16 @@ public final class Segmenter {
         }
     }
 
-    private SegmentRegionRequest regionOfFile(Path file, ParentRegion part, SegmentOptions options) {
-        if (part.plane().getZ() != 0 || part.plane().getT() != 0) {
-            throw new ConceptSegException(ConceptSegException.Kind.BAD_REQUEST, part.label() + " lies in z-slice "
-                + part.plane().getZ() + ", time point " + part.plane().getT() + "; the server reads only the first of "
-                + "both. Leave .readOnServer(true) out, and QuPath sends the pixels.");
-        }
-        return SegmentRegionRequest.newBuilder()
-            .setPath(file.toString())
+    private SegmentRegionRequest regionOfFile(ImageFile file, ParentRegion part, SegmentOptions options) {
+        SegmentRegionRequest.Builder request = SegmentRegionRequest.newBuilder()
+            .setPath(file.path().toString())
             .setRegion(part.region())
             .setImagePixelSizeUm(pixelSizeUm)
             .setImageWidth(server.getWidth())
             .setImageHeight(server.getHeight())
-            .setOptions(options)
-            .build();
+            .setOptions(options);
+        file.series().ifPresent(request::setSeries);
+        return request.build();
     }
 
     PlanRegionResponse plan(ParentRegion part, SegmentOptions options, BooleanSupplier cancelled) {
