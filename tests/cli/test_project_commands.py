@@ -412,7 +412,7 @@ def test_labels_need_no_qupath(tmp_path, capsys):
         (["ignore", 99, "--dictionary", "default-k16"], "not 99"),
         (["colour", 3, "#ff000080", "--dictionary", "default-k16"], "expected #rrggbb"),
         (["export", "keep.png"], "ends in .json"),
-        (["import", "keep.png"], "holds no labels"),
+        (["import", "keep.png"], "keep.png is damaged: expected JSON"),
         (["import", "project.qpproj"], "holds no labels"),
     ],
 )

@@ -219,10 +219,10 @@ def test_ctrl_c_ends_with_130_and_no_partial_file(tmp_path):
 
 
 @pytest.mark.shared
-def test_every_development_image_runs(shared_data, tmp_path, capsys):
-    images = sorted((shared_data / "segmentation").glob("*/images/*.jpg"))
-    assert len(images) == 38
-    for image in images[::6]:
+def test_an_image_of_every_development_set_runs(shared_data, tmp_path, capsys):
+    folders = sorted((shared_data / "segmentation").iterdir())
+    assert len(folders) >= 3
+    for image in [min((folder / "images").iterdir()) for folder in folders]:
         output = tmp_path / f"{image.stem}.geojson"
         code, _, err = run("segment", image, "--pixel-size-um", 0.5, "-o", output, "--quiet", capsys=capsys)
         assert (code, err) == (0, "")
