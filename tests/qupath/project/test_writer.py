@@ -50,6 +50,14 @@ def test_results_arrive_and_everything_else_stays_as_it_was(world, tmp_path):
     assert len(after) == len(before) + 4
 
 
+def test_an_image_that_nobody_opened_yet_gets_results(world):
+    project = world.make_project()
+    (project.parent / "data" / "1" / "data.qpdata").unlink()
+    with world.writer(project) as writer:
+        assert write(writer, "1", result(1)).object_count == 0
+        assert [item.identifier for item in writer.contents("1").results] == [result(1)[0].identifier]
+
+
 def test_a_class_that_the_project_has_keeps_its_colour_and_a_new_one_joins_the_list(world):
     project = world.make_project()
     before = world.classes(project)
