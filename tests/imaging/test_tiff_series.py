@@ -99,7 +99,7 @@ def test_a_preview_before_the_slide_of_a_plain_tiff_is_not_taken(tmp_path, noise
         file.write(noise(50, 70), photometric="rgb", metadata=None)
         file.write(noise(300, 400, seed=1), photometric="rgb", tile=(64, 64), metadata=None)
     np.testing.assert_array_equal(shown(path), noise(300, 400, seed=1))
-    assert "Image 1 is taken" in caplog.text
+    assert "Image 1 is taken, by far the largest; --series takes another." in caplog.text
     np.testing.assert_array_equal(shown(path, series=0), noise(50, 70))
 
 

@@ -21,7 +21,7 @@ from conceptseg.imaging.calibration import UM_PER_UNIT, pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
 from conceptseg.imaging.planes import require_plane, shown_slice
 from conceptseg.imaging.tiff_pages import Page, PagePixels, RgbBoxes, SegmentCache, ThreePages
-from conceptseg.imaging.tiff_series import TiffImage, choose, images_of, listed, proposed
+from conceptseg.imaging.tiff_series import TiffImage, choose, first_slide, images_of, listed, proposed
 
 _COARSEST_UM = 10.0
 """Resolution tags that give larger pixels are a printer's, not a microscope's: 72 dpi is 353 µm."""
@@ -98,12 +98,12 @@ class TiffReader:
         image = proposed(images) if series is None else choose(images, series, name=name)
         if series is None and len(images) > 1 and (image.ome or image is not images[0]):
             _log.warning(
-                "%s holds %d images: %s. Image %s is taken%s; --series takes another.",
+                "%s holds %d images: %s. Image %s is taken, %s; --series takes another.",
                 name,
                 len(images),
                 listed(images),
                 image.number,
-                ", as QuPath proposes" if image.ome else "",
+                "as QuPath proposes" if image is first_slide(images) else "by far the largest",
             )
         self._image, self._alone = image, len(images) == 1 or image.ome is None
         self.width, self.height = image.page.imagewidth, image.page.imagelength

@@ -21,7 +21,7 @@ _EXTRA_NAMES = frozenset(
 """Names, in small letters, by which QuPath knows pictures that belong to a slide and are not the slide."""
 
 _MUCH_LARGER = 4
-"""The first image is the one, unless another is more than this many times larger: as in QuPath."""
+"""The first image is the one, unless another is more than this many times larger: QuPath's rule for previews."""
 
 _MOST_PAGES = 64
 """Pages searched for levels; a pyramid has at most a dozen, a long stack has none."""
@@ -204,11 +204,16 @@ def images_of(file: tifffile.TiffFile, *, name: str) -> tuple[TiffImage, ...]:
     return tuple(found)
 
 
+def first_slide(images: Sequence[TiffImage]) -> TiffImage:
+    """The first image that is no label or overview: QuPath's scripts open it, its window puts it first."""
+    return next((image for image in images if not image.is_extra), images[0])
+
+
 def proposed(images: Sequence[TiffImage]) -> TiffImage:
-    """The image that QuPath opens when it is not told which."""
-    slides = [image for image in images if not image.is_extra] or images
-    largest = max(slides, key=lambda image: image.px)
-    return largest if largest.px > _MUCH_LARGER * slides[0].px else slides[0]
+    """The image that is meant when nobody says which: the first slide, unless that can only be a preview."""
+    first = first_slide(images)
+    largest = max((image for image in images if not image.is_extra), key=lambda image: image.px, default=first)
+    return largest if largest.px > _MUCH_LARGER * first.px else first
 
 
 def choose(images: Sequence[TiffImage], series: int, *, name: str) -> TiffImage:
