@@ -48,13 +48,13 @@ def test_every_plane_of_every_order_is_found(tmp_path, axes, tile):
     tifffile.imwrite(path, stack(axes), photometric=photometric, tile=tile, metadata={"axes": axes} | channels)
     with open_image(path) as reader:
         assert (reader.z_slices, reader.time_points) == (3, 2)
-        assert (reader.z, reader.t) == (1, 0)
-        np.testing.assert_array_equal(whole(reader), plane_of(1, 0))
+        assert (reader.z, reader.t) == (1, 1)
+        np.testing.assert_array_equal(whole(reader), plane_of(1, 1))
         for z, t in itertools.product(range(3), range(2)):
             other = reader.at(z=z, t=t)
             assert (other.z, other.t) == (z, t)
             np.testing.assert_array_equal(whole(other), plane_of(z, t))
-        np.testing.assert_array_equal(whole(reader), plane_of(1, 0))
+        np.testing.assert_array_equal(whole(reader), plane_of(1, 1))
 
 
 @pytest.mark.parametrize(("slices", "shown"), [(1, 0), (2, 1), (4, 2), (5, 2)])
@@ -104,8 +104,8 @@ def test_an_imagej_stack_with_a_directory_for_its_first_plane_only(tmp_path):
         # What ImageJ does above 4 GB.
         file.write(array, metadata={"axes": "TZYXS"}, truncate=True, contiguous=True)
     with open_image(path) as reader:
-        np.testing.assert_array_equal(whole(reader), plane_of(1, 0))
-        np.testing.assert_array_equal(whole(reader.at(z=2, t=1)), plane_of(2, 1))
+        np.testing.assert_array_equal(whole(reader), plane_of(1, 1))
+        np.testing.assert_array_equal(whole(reader.at(z=2, t=0)), plane_of(2, 0))
 
 
 def test_pages_of_which_nobody_says_what_they_are_count_as_time_points(tmp_path):
@@ -115,7 +115,7 @@ def test_pages_of_which_nobody_says_what_they_are_count_as_time_points(tmp_path)
             file.write(plane_of(0, t), photometric="rgb", metadata=None)
     with open_image(path) as reader:
         assert (reader.z_slices, reader.time_points) == (1, 4)
-        np.testing.assert_array_equal(whole(reader), plane_of(0, 0))
+        np.testing.assert_array_equal(whole(reader), plane_of(0, 2))
         np.testing.assert_array_equal(whole(reader.at(z=0, t=3)), plane_of(0, 3))
 
 
@@ -158,10 +158,10 @@ def test_the_whole_image_is_the_shown_plane_and_that_is_said(tmp_path, caplog):
     tifffile.imwrite(path, stack("ZTYXS"), photometric="rgb", metadata={"axes": "ZTYXS"})
     with open_image(path) as reader:
         source = open_region(reader, region=None, pixel_size_um=0.5, image_pixel_size_um=0.5)
-        assert (source.grid.region.z, source.grid.region.t) == (1, 0)
-        np.testing.assert_array_equal(source.read(x=0, y=0, width=80, height=64), plane_of(1, 0))
+        assert (source.grid.region.z, source.grid.region.t) == (1, 1)
+        np.testing.assert_array_equal(source.read(x=0, y=0, width=80, height=64), plane_of(1, 1))
     assert caplog.messages == [
-        "stack.ome.tif has 3 z-slices and 2 time points; z-slice 1 of time point 0 is taken (counted from 0), which "
+        "stack.ome.tif has 3 z-slices and 2 time points; z-slice 1 of time point 1 is taken (counted from 0), which "
         "QuPath shows first."
     ]
 

@@ -1,4 +1,4 @@
-"""Which slice of a stack QuPath's window shows first."""
+"""Which slice and time point of a stack QuPath's window shows first."""
 
 from pathlib import Path
 
@@ -16,17 +16,22 @@ pytestmark = [
     pytest.mark.parametrize("installation", find_qupath_installations(), ids=lambda found: found.version),
 ]
 
-SHOWN = "def viewer = getQuPath().getViewer(); [viewer.getZPosition(), viewer.getTPosition()]"
+OPEN = """
+import qupath.lib.images.servers.ImageServers
+def data = new ImageData(ImageServers.buildServer(new File("IMAGE").toURI()))
+data.setImageType(ImageData.ImageType.BRIGHTFIELD_H_E)
+def viewer = getQuPath().getViewer()
+viewer.setImageData(data)
+[viewer.getZPosition(), viewer.getTPosition()]
+"""
 
 
-def test_it_is_the_slice_that_is_read_from_the_file(installation: QuPathInstallation, tmp_path: Path) -> None:
+def test_they_are_those_that_are_read_from_the_file(installation: QuPathInstallation, tmp_path: Path) -> None:
     with open_qupath(installation, tmp_path, isolated(tmp_path)) as window:
-        for slices in (2, 3, 5):
+        for times, slices in ((1, 3), (2, 2), (3, 5)):
             path = tmp_path / f"stack{slices}.ome.tif"
             tifffile.imwrite(
-                path, np.zeros((2, slices, 64, 64, 3), np.uint8), photometric="rgb", metadata={"axes": "TZYXS"}
+                path, np.zeros((times, slices, 64, 64, 3), np.uint8), photometric="rgb", metadata={"axes": "TZYXS"}
             )
-            window.make_project(tmp_path / f"project{slices}", path)
-            window.open_image()
             with open_image(path) as reader:
-                assert window.ask(SHOWN) == [reader.z, reader.t]
+                assert window.ask(OPEN.replace("IMAGE", str(path))) == [reader.z, reader.t]

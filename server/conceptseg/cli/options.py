@@ -51,7 +51,7 @@ def plane_options(command: _Command) -> _Command:
         click.option(
             "--z", type=click.IntRange(0), help="z-slice of a stack, from 0. [default: the one QuPath shows first]"
         ),
-        click.option("--t", type=click.IntRange(0), help="Time point, from 0. [default: the first]"),
+        click.option("--t", type=click.IntRange(0), help="Time point, from 0. [default: likewise]"),
     )
 
 

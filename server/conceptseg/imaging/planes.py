@@ -44,9 +44,9 @@ class OnePlane:
         return self
 
 
-def shown_slice(z_slices: int) -> int:
-    """The z-slice that a viewer of QuPath shows first; of the time points it shows the first."""
-    return z_slices // 2
+def shown_first(count: int) -> int:
+    """Which of so many z-slices, or time points, the window of QuPath (0.6 and 0.7) shows first: the middle one."""
+    return count // 2
 
 
 def require_plane(image: HasPlanes, *, z: int, t: int) -> None:
@@ -64,7 +64,7 @@ def tell_plane(image: HasPlanes) -> None:
         return
     taken = [f"z-slice {image.z}"] if image.z_slices > 1 else []
     taken += [f"time point {image.t}"] if image.time_points > 1 else []
-    as_shown = (image.z, image.t) == (shown_slice(image.z_slices), 0)
+    as_shown = (image.z, image.t) == (shown_first(image.z_slices), shown_first(image.time_points))
     _log.warning(
         "%s has %s; %s is taken (counted from 0)%s.",
         image.name,

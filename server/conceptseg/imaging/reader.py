@@ -19,7 +19,7 @@ class ImageReader(Protocol):
         height: Full-resolution px per column.
         pixel_size_um: µm per full-resolution px, mean of x and y; None when uncalibrated.
         z: The z-slice that is read, from 0; the one that QuPath shows first unless `at` chose another.
-        t: The time point that is read, from 0; the first unless `at` chose another.
+        t: The time point that is read, from 0; likewise.
         z_slices: Number of z-slices.
         time_points: Number of time points.
     """

@@ -19,7 +19,7 @@ import tifffile
 from conceptseg.domain.errors import ImageError
 from conceptseg.imaging.calibration import UM_PER_UNIT, pixel_side_um
 from conceptseg.imaging.levels import Level, Rgb, level_downsample, read_levels
-from conceptseg.imaging.planes import require_plane, shown_slice
+from conceptseg.imaging.planes import require_plane, shown_first
 from conceptseg.imaging.tiff_pages import Page, PagePixels, RgbBoxes, SegmentCache, ThreePages
 from conceptseg.imaging.tiff_series import TiffImage, choose, first_slide, images_of, listed, proposed
 
@@ -108,7 +108,7 @@ class TiffReader:
         self._image, self._alone = image, len(images) == 1 or image.ome is None
         self.width, self.height = image.page.imagewidth, image.page.imagelength
         self.z_slices, self.time_points = image.z_slices, image.time_points
-        self.z, self.t = shown_slice(self.z_slices), 0
+        self.z, self.t = shown_first(self.z_slices), shown_first(self.time_points)
         self._plane = self._open_plane(self.z, self.t)
         self.pixel_size_um = _pixel_size_um(file, image, name)
 

@@ -51,7 +51,7 @@ class Job:
         within: Class of the annotations to stay inside; None for whole images.
         rerun: What becomes of earlier results.
         z: The z-slice of whole images; None for the one that QuPath shows first.
-        t: The time point of whole images; None for the first.
+        t: The time point of whole images; None likewise.
     """
 
     encoder: str

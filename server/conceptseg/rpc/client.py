@@ -290,7 +290,7 @@ class Client:
             settings: How; the defaults when None.
             jobs: Images in work at once.
             z: The z-slice of whole images; None for the one that QuPath shows first.
-            t: The time point of whole images; None for the first.
+            t: The time point of whole images; None likewise.
             tell: Told what happens.
             cancelled: Asked at least every second.
 

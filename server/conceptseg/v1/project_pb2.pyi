@@ -57,7 +57,7 @@ class AnnotateProjectRequest(_message.Message):
     own. Since protocol revision 3.
     """
     t: _builtins.int
-    """The time point of whole images, from 0; unset for the first. Since protocol revision 3."""
+    """The time point of whole images, from 0; unset likewise. Since protocol revision 3."""
     @_builtins.property
     def image_patterns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only images with such names ("*.svs"); all images if this and image_ids are empty."""

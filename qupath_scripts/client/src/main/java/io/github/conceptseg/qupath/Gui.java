@@ -33,7 +33,8 @@ final class Gui {
     static ImagePlane planeShown(ImageServer<?> server) {
         QuPathGUI gui = current();
         boolean shown = gui != null && gui.getViewer() != null && gui.getViewer().getServer() == server;
-        return shown ? gui.getViewer().getImagePlane() : ImagePlane.getPlane(server.nZSlices() / 2, 0);
+        return shown ? gui.getViewer().getImagePlane()
+            : ImagePlane.getPlane(server.nZSlices() / 2, server.nTimepoints() / 2);
     }
 
     static boolean onFxThread() {

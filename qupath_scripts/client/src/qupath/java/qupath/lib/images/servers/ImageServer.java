@@ -14,6 +14,8 @@ public interface ImageServer<T> extends AutoCloseable {
 
     int nZSlices();
 
+    int nTimepoints();
+
     int nResolutions();
 
     double getDownsampleForResolution(int level);
