@@ -121,7 +121,9 @@ class Encoder:
             batch = images[start : start + self.batch_tiles]
             try:
                 parts.append(self._forward(batch))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
                 if len(batch) == 1:
                     raise DeviceMemoryError(
                         f"A single tile of {tiles.shape[1]} × {tiles.shape[2]} px does not fit {self.device} with "
@@ -167,6 +169,14 @@ class Encoder:
             raise InvalidRequestError(
                 f"Encoder {self.spec.identifier} expects windows of {window} × {window} px, got {shape[1:3]}."
             )
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device had no memory left: only CUDA has a type of error for that."""
+    says = str(error)
+    return (
+        isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in says or "not enough memory" in says
+    )
 
 
 def _seconds(forward: Callable[[], Tensor], *, runs: int = 3) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,10 +23,14 @@ from conceptseg.factorization.activations import entries_of
 if TYPE_CHECKING:
     from conceptseg.factorization._nnls_triton import TokenSolver
 
+_log = logging.getLogger(__name__)
 _ROWS_PER_TASK = 1024
 _STEPS_PER_CONCEPT = 10
 _PLACES = (16, 32)
 """Active concepts of a token for which a GPU has room, first try and second; solutions have 3 to 9."""
+
+_WITHOUT_KERNEL: set[torch.device] = set()
+"""GPUs for which Triton's kernel could not be compiled or started."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -157,10 +162,7 @@ class NonNegativeProjector:
         wide = tokens.double()
         correlations = wide @ here.concepts.T
         energy = torch.linalg.vector_norm(wide).square()
-        solver = None
-        if (token_solver := _token_solver()) is not None:
-            solver = token_solver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
-            solver.solve(torch.arange(len(tokens), device=tokens.device), places=_PLACES[0])
+        solver = _first_try(gram, correlations)
         started = torch.cuda.Event()  # type: ignore[no-untyped-call]
         started.record()
 
@@ -199,6 +201,25 @@ class NonNegativeProjector:
             residual=max(0.0, whole - float(explained.sum())),
             energy=whole,
         )
+
+
+def _first_try(gram: Tensor, correlations: Tensor) -> TokenSolver | None:
+    """Begin with all tokens by Triton's kernel; None where there is none that runs."""
+    token_solver = _token_solver()
+    if token_solver is None or gram.device in _WITHOUT_KERNEL:
+        return None
+    solver = token_solver(gram, correlations, max_steps=_STEPS_PER_CONCEPT * len(gram) + 10)
+    try:
+        solver.solve(torch.arange(len(correlations), device=gram.device), places=_PLACES[0])
+    except Exception as error:
+        # Triton compiles when it is first used: it may miss a C compiler, the driver's library, or know no such GPU.
+        if isinstance(error, torch.OutOfMemoryError) or "CUDA error" in str(error):
+            raise
+        _WITHOUT_KERNEL.add(gram.device)
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        _log.warning("Triton cannot be used on %s (%s): the factorization is slower there.", gram.device, reason)
+        return None
+    return solver
 
 
 @cache
