@@ -4,7 +4,10 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
+from tests.imaging.dicom import uid, write_dicom
 from tests.qupath.project import fake
 
 from conceptseg.cli.main import main
@@ -230,3 +233,14 @@ def test_a_name_that_looks_like_markup_is_printed_as_it_is(project, monkeypatch,
     main(["labels", str(project), "set", "0", "[/b] [red]"])
     main(["labels", str(project), "list"])
     assert "[/b] [red] " in capsys.readouterr().out.splitlines()[-2]
+
+
+def test_the_folder_of_a_dicom_slide_can_be_put_into_a_project(project, tmp_path, capsys):
+    folder, series = tmp_path / "dicom", uid()
+    folder.mkdir()
+    with Image.open(project.parent / "slide-1.png") as picture:
+        write_dicom(folder / "slide.dcm", np.asarray(picture.convert("RGB")), series=series, pixel_size_um=0.5)
+    code, events, err = annotate(folder, "--create-project", str(tmp_path / "new"), capsys=capsys)
+    assert (code, err) == (0, "")
+    assert named(events, "finished")[0]["image"] == "slide.dcm"
+    assert named(events, "finished")[0]["polygons"] > 0

@@ -23,6 +23,7 @@ from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
 from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.openslide_reader import dicom_slide
 from conceptseg.imaging.reader import open_image
 from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
 from conceptseg.pipeline.settings import Method, SegmentSettings
@@ -229,6 +230,7 @@ def _create(folder: Path, slides: Sequence[Path], say: RunReport) -> tuple[Path,
     """Create a project; return it, and how many slides are not in it."""
     if not slides:
         raise click.UsageError("--create-project needs slides.")
+    slides = [dicom_slide(slide) if slide.is_dir() else slide for slide in slides]
     for slide in slides:
         if not slide.is_file():
             raise InvalidRequestError(f"There is no slide {slide}. Nothing was created.")
