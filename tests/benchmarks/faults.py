@@ -84,7 +84,7 @@ def main() -> None:
             left = arguments.kills
             while left:
                 project = copied(template, folder / f"project-{len(projects)}")
-                moments = disturb(project, target, most=left, within=seconds, chance=chance)
+                moments, seconds = disturb(project, target, most=left, within=seconds, chance=chance)
                 left -= len(moments)
                 outcome = compare(contents(project), expected, drawn)
                 projects.append({"target": target, "killed_after_seconds": moments, "outcome": outcome})
@@ -143,12 +143,15 @@ def undisturbed(project: Path, target: str) -> float:
         return time.perf_counter() - started
 
 
-def disturb(project: Path, target: str, *, most: int, within: float, chance: random.Random) -> list[float]:
+def disturb(
+    project: Path, target: str, *, most: int, within: float, chance: random.Random
+) -> tuple[list[float], float]:
     """Annotate, kill and resume until the project is done.
 
     Returns:
         The moments of at most ``most`` kills, in seconds since the first image was begun, anew after every start.
-        None where it was done, or there was nothing to kill, before the moment came.
+        None where it was done, or there was nothing to kill, before the moment came. And within how many seconds the
+        next kill should come: ``within``, or less if the project was done sooner.
     """
     moments: list[float] = []
     journal = project.parent / ".conceptseg" / "annotate.jsonl"
@@ -159,15 +162,18 @@ def disturb(project: Path, target: str, *, most: int, within: float, chance: ran
             process = annotate(project, *OPTIONS[target], *options)
             if len(moments) < most:
                 wait_until_it_works(process)
+                begun = time.perf_counter()
                 after = chance.uniform(0, within)
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=after)
                 if kill(target, process, server):
                     moments.append(round(after, 2))
                     failing_since = None
+                else:
+                    within = min(within, time.perf_counter() - begun)
             code = process.wait()
         if code == 0:
-            return moments
+            return moments, within
         failing_since = failing_since or time.monotonic()
         if time.monotonic() - failing_since > RECOVERY_SECONDS:
             raise RuntimeError(f"Not to be resumed: {project.parent.with_suffix('.log').read_text()}")
