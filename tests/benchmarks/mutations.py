@@ -98,6 +98,19 @@ VALUES: list[Any] = [
     *([], {}, [[]], [1, 2, 3], [None], {"": None}, {"name": 7}, {"uri": "file:/x"}, ["--series"], ["--series", "x"]),
 ]
 """What takes the place of a value in a document."""
+RAW = {
+    "@infinite": b"1e999",
+    "@none": b"NaN",
+    "@long": b"9" * 400,
+    "@longer": b"9" * 5000,
+    "@wide": b"18446744073709551616",
+    "@half": b'"\\ud800"',
+    "@nested": b"[" * 90 + b"]" * 90,
+    "@deep": b"[" * 450 + b"]" * 450,
+    "@named": b'{"a":' * 450 + b"1" + b"}" * 450,
+    "@endless": b"[" * 50_000 + b"]" * 50_000,
+}
+"""The same, of what Python's JSON does not write: a name, and what stands in its place in the end."""
 TOKENS = [
     *(
         b"null",
@@ -374,11 +387,11 @@ def _with_damaged_value(document: Any, chance: random.Random) -> Any:
     document = copy.deepcopy(document)
     places = list(_places(document))
     if not places or chance.random() < 0.03:
-        return chance.choice(VALUES)
+        return _value(chance)
     container, key = chance.choice(places)
     fault = chance.random()
     if fault < 0.75:
-        container[key] = chance.choice(VALUES)
+        container[key] = _value(chance)
     elif fault < 0.9:
         del container[key]
     elif isinstance(container, dict):
@@ -386,6 +399,10 @@ def _with_damaged_value(document: Any, chance: random.Random) -> Any:
     else:
         container.append(container[key])
     return document
+
+
+def _value(chance: random.Random) -> Any:
+    return chance.choice(VALUES if chance.random() < 0.7 else list(RAW))
 
 
 def _places(document: Any) -> Iterator[tuple[Any, Any]]:
@@ -397,7 +414,10 @@ def _places(document: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _encoded(document: Any, chance: random.Random) -> bytes:
-    return json.dumps(document, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+    content = json.dumps(document, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+    for name, raw in RAW.items():
+        content = content.replace(f'"{name}"'.encode(), raw)
+    return content
 
 
 def _with_damaged_bytes(content: bytes, chance: random.Random) -> bytes:

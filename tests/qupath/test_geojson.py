@@ -16,7 +16,7 @@ from shapely.geometry import shape
 from conceptseg.domain.classes import ConceptClass, default_classes
 from conceptseg.domain.errors import InvalidRequestError, OutputError
 from conceptseg.domain.region import Region
-from conceptseg.qupath.geojson import feature_collection, read_geojson_roi, write_geojson
+from conceptseg.qupath.geojson import feature_collection, plane_of, read_geojson_roi, write_geojson
 
 DONUT = Polygon([(0, 0), (30, 0), (30, 30), (0, 30)], [[(10, 10), (20, 10), (20, 20), (10, 20)]])
 
@@ -204,6 +204,13 @@ class TestReadingAnArea:
     )
     def test_every_form_that_qupath_exports_is_read(self, tmp_path, wrap):
         assert self.read(tmp_path, wrap(self.feature(DONUT))).equals(DONUT)
+
+    @pytest.mark.parametrize("kind", [None, 7, {}, [], ["Polygon"]], ids=repr)
+    def test_a_geometry_of_no_kind_has_no_plane_and_no_area(self, tmp_path, kind):
+        broken = {"type": "Feature", "geometry": {"type": kind, "coordinates": []}, "properties": {}}
+        assert plane_of(broken) is None
+        with pytest.raises(InvalidRequestError, match="has no geometry"):
+            self.read(tmp_path, [broken])
 
     def test_what_we_write_is_read(self, make_result, tmp_path):
         path = tmp_path / "a.geojson.gz"

@@ -203,7 +203,7 @@ def read_geojson_roi(path: Path, *, warn: Callable[[str], None]) -> Polygon | Mu
     return cast("Polygon | MultiPolygon", shapely.union_all(polygons))
 
 
-_WITHOUT_AREA = frozenset({"Point", "MultiPoint", "LineString", "MultiLineString"})
+_WITHOUT_AREA = ("Point", "MultiPoint", "LineString", "MultiLineString")
 _NAMED = 10
 """So many features are named in a message."""
 
