@@ -285,7 +285,7 @@ def annotate(work: Path, *, resume: bool = False) -> None:
         raise ImageError("No encoder is needed here.")
 
     request = ProjectRun(project=work / "project.qpproj", job=JOB, resume=resume)
-    annotate_in_threads(request, segment=refuse)  # type: ignore[arg-type]
+    annotate_in_threads(request, segment=refuse)
 
 
 def run(*arguments: str) -> Action:
@@ -376,7 +376,7 @@ FILES: dict[str, tuple[str, Callable[[Path, random.Random], None], list[Action]]
 class _in_this_process:  # noqa: N801 - it stands for a function
     """`ProjectProcess` without a process, with the QuPath of the tests."""
 
-    def __new__(cls, project: Path, *, write: bool, force: bool = False, **_: object) -> ProjectReader:  # type: ignore[misc]
+    def __new__(cls, project: Path, *, write: bool, force: bool = False, **_: object) -> ProjectReader:
         if write:
             return ProjectWriter(project, backend=fake.FakeBackend(), force=force)
         return ProjectReader(project, backend=fake.FakeBackend())

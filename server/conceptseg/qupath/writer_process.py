@@ -72,7 +72,8 @@ class ProjectProcess:
 
     def state(self, image: str) -> ImageState:
         """All that an image holds."""
-        return self._call("state", image)  # type: ignore[no-any-return]
+        state: ImageState = self._call("state", image)
+        return state
 
     def outlines(self, image: str) -> Mapping[str, Outline]:
         """Shape and numbers of every result of an image, by id."""
