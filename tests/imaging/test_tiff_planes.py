@@ -66,6 +66,21 @@ def test_the_slice_that_qupath_shows_first_is_read(tmp_path, slices, shown):
         np.testing.assert_array_equal(whole(reader), plane_of(shown, 0))
 
 
+def test_a_damaged_plane_is_an_image_error(tmp_path, monkeypatch):
+    path = tmp_path / "stack.ome.tif"
+    tifffile.imwrite(path, stack("ZTYXS", t=1)[:, 0], photometric="rgb", metadata={"axes": "ZYXS"})
+
+    def fail(page, cache):
+        raise ZeroDivisionError("integer division or modulo by zero")  # a tile of no width
+
+    with open_image(path) as reader:
+        monkeypatch.setattr("conceptseg.imaging.tiff_reader.PagePixels", fail)
+        with pytest.raises(
+            ImageError, match=r"stack\.ome\.tif is damaged, truncated or compressed in an unknown way\."
+        ):
+            reader.at(z=2, t=0)
+
+
 @pytest.mark.parametrize("plane", [(3, 0), (-1, 0), (0, 1)])
 def test_a_plane_that_is_not_there_is_refused(tmp_path, plane):
     path = tmp_path / "stack.ome.tif"

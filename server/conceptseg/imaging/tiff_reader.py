@@ -119,7 +119,12 @@ class TiffReader:
             return self
         other = copy(self)
         other.z, other.t = z, t
-        other._plane = self._open_plane(z, t)
+        try:
+            other._plane = self._open_plane(z, t)
+        except ImageError:
+            raise
+        except Exception as error:
+            raise ImageError(_damaged(self.name, error)) from error
         return other
 
     def _open_plane(self, z: int, t: int) -> _Plane:
