@@ -25,6 +25,7 @@ SUITES = (
     "bench_projection",
     "bench_planted",
     "bench_rpc",
+    "bench_bad_clients",
     "bench_project",
     "bench_report",
 )
