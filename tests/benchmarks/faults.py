@@ -169,7 +169,7 @@ def disturb(
                 if kill(target, process, server):
                     moments.append(round(after, 2))
                     failing_since = None
-                else:
+                elif process.returncode == 0:
                     within = min(within, time.perf_counter() - begun)
             code = process.wait()
         if code == 0:
