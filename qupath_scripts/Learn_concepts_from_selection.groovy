@@ -28,6 +28,10 @@ def tokensPerRegion = 2000     // at most so many samples per annotation
 def wholeImage = false         // true learns from the whole image instead of the selection
 def overwrite = false          // true replaces a dictionary of the same name
 
+// Only tissue is learned, which is compared with the image's own glass. Where that goes wrong:
+def glassColour = null         // red, green, blue of bare glass, for example [238, 222, 236]; null finds it
+def tissueStrictness = 1.0     // how much stain tissue must have: 0.5 takes half of the usual, 2 leaves pale tissue out
+
 // µm per full-resolution pixel, where the image has none or a wrong one; null takes the image's own.
 def pixelSizeUm = null
 
@@ -57,6 +61,10 @@ if (!name) {
         return
 }
 job.encoder(encoder).ks(ks).seed(seed).tokensPerRegion(tokensPerRegion).name(name).overwrite(overwrite)
+if (glassColour != null)
+    job.glassColour(*glassColour)
+if (tissueStrictness != 1)
+    job.tissueStrictness(tissueStrictness)
 if (pixelSizeUm != null)
     job.pixelSizeUm(pixelSizeUm)
 def report = job.run()

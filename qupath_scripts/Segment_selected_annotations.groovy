@@ -34,6 +34,10 @@ def minHoleAreaUm2 = 400       // smaller holes in the tissue are filled, µm²
 def tolerancePx = 1.0          // how far outlines may move when simplified, analysed pixels; 0 = exact pixel outlines
 def background = false         // segment background as well
 
+// Tissue is compared with the image's own glass. Where that goes wrong:
+def glassColour = null         // red, green, blue of bare glass, for example [238, 222, 236]; null finds it
+def tissueStrictness = 1.0     // how much stain tissue must have: 0.5 takes half of the usual, 2 leaves pale tissue out
+
 // µm per full-resolution pixel, where the image has none or a wrong one; null takes the image's own.
 def pixelSizeUm = null
 
@@ -76,6 +80,10 @@ else if (method != "learned")
     job.k(k)
 if (method in ["learned", "matched"])
     job.nConcepts(nConcepts)
+if (glassColour != null)
+    job.glassColour(*glassColour)
+if (tissueStrictness != 1)
+    job.tissueStrictness(tissueStrictness)
 if (pixelSizeUm != null)
     job.pixelSizeUm(pixelSizeUm)
 if (readOnServer)

@@ -1,6 +1,7 @@
 """``conceptseg segment`` as a user runs it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -78,6 +79,50 @@ def test_glass_is_an_empty_result_and_no_failure(tmp_path, capsys):
     assert code == 0
     assert "No tissue found" in out
     assert json.loads((tmp_path / "a.geojson").read_text())["features"] == []
+
+
+@pytest.fixture(scope="module")
+def tinted(tmp_path_factory):
+    """A square of tissue, 400 px a side, on lilac glass."""
+    slide = np.random.default_rng(0).normal((222, 208, 236), 0.8, (1100, 1200, 3)).round().astype(np.uint8)
+    slide[300:700, 300:700] = np.random.default_rng(1).integers(90, 200, (400, 400, 3))
+    path = tmp_path_factory.mktemp("pictures") / "lilac.png"
+    Image.fromarray(slide).save(path)
+    return path
+
+
+def test_tinted_glass_is_not_tissue_and_a_line_says_what_was_found(tinted, tmp_path, capsys):
+    files = ["-o", tmp_path / "a.geojson", "--summary", tmp_path / "a.json"]
+    code, out, _ = run("segment", tinted, "--pixel-size-um", 0.5, *files, capsys=capsys)
+    assert code == 0
+    summary = json.loads((tmp_path / "a.json").read_text())
+    assert sum(concept["area_um2"] for concept in summary["concepts"]) == pytest.approx(200**2, rel=0.05)
+    (remark,) = summary["remarks"]
+    assert "222,208,236" in remark
+    assert "--glass-colour" in remark
+    assert remark in out
+
+
+def test_the_colour_of_glass_that_a_user_gives_wins(tinted, tmp_path, capsys):
+    files = ["-o", tmp_path / "a.geojson", "--summary", tmp_path / "a.json"]
+    options = ["--pixel-size-um", 0.5, "--glass-colour", "243,243,243", *files]
+    code, out, _ = run("segment", tinted, *options, capsys=capsys)
+    assert code == 0
+    summary = json.loads((tmp_path / "a.json").read_text())
+    assert sum(concept["area_um2"] for concept in summary["concepts"]) > 0.95 * 550 * 600
+    assert "% of lilac.png is taken for tissue" in out
+
+
+@pytest.mark.parametrize(("colour", "message"), [("1,2", "R,G,B|red,green,blue"), ("0,0,0", "colour of glass")])
+def test_a_colour_of_glass_that_is_none_is_said(tinted, tmp_path, capsys, colour, message):
+    options = ["--pixel-size-um", 0.5, "--glass-colour", colour, "-o", tmp_path / "a.geojson"]
+    try:
+        code, _, err = run("segment", tinted, *options, capsys=capsys)
+    except SystemExit as ended:
+        code, err = ended.code, capsys.readouterr().err
+    assert code != 0
+    assert re.search(message, err)
+    assert not (tmp_path / "a.geojson").exists()
 
 
 def test_areas_below_the_minimum_are_not_taken_for_background(picture, tmp_path, capsys):

@@ -15,6 +15,7 @@ from PIL import Image
 from conceptseg.domain.errors import ImageError, InvalidRequestError
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.imaging.glass import Glass, Overview
 from conceptseg.imaging.source import RegionSource
 from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline import tokens
@@ -161,6 +162,9 @@ class Recorder:
         self.boxes.append((x, y, x + width, y + height))
         return self._source.read(x=x, y=y, width=width, height=height)
 
+    def overview(self) -> Overview | None:
+        return self._source.overview()
+
     def forget(self, *, before_row: int) -> None:
         self._source.forget(before_row=before_row)
 
@@ -172,7 +176,7 @@ def test_the_planned_window_is_what_the_pipeline_reads(
 ) -> None:
     recorder = Recorder(make_source(*size))
     tiles = tile_grid(recorder.grid, encoder, tile_px=tile_px)
-    list(encode_tiles(recorder, encoder, tiles, whole_region=False, cancelled=lambda: False))
+    list(encode_tiles(recorder, encoder, tiles, glass=Glass(), cancelled=lambda: False))
     window = needed_window(recorder.grid, encoder, tile_px=tile_px)
     boxes = np.array(recorder.boxes)
     assert (window.x, window.y) == tuple(boxes[:, :2].min(axis=0))
@@ -267,7 +271,7 @@ class TestManyReaders:
         messages = (sent_tile(source, piece) for piece in pieces)
         inbox = Inbox(messages, stall_seconds=60, cancelled=lambda: False).start()
         sent = Canvas(name="", grid=source.grid, window=window, next_tile=inbox.next, most_tiles=1000, most_px=10**7)
-        options = {"whole_region": False, "cancelled": lambda: False}
+        options = {"glass": Glass(), "cancelled": lambda: False}
         expected = list(encode_tiles(source, encoder, grid, **options))
         found = list(encode_tiles(sent, encoder, grid, **options))
         sent.complete(until_end=True)
@@ -331,7 +335,7 @@ class TestALargeRegion:
         lowest = [-(10**6)]
         monkeypatch.setattr(source, "forget", lambda *, before_row: lowest.append(before_row))
         grid = tile_grid(source.grid, encoder, tile_px=64)
-        for _ in encode_tiles(source, encoder, grid, whole_region=True, cancelled=lambda: False):
+        for _ in encode_tiles(source, encoder, grid, glass=None, cancelled=lambda: False):
             pass
         first_rows = [box[1] for box in source.boxes]
         assert max(lowest) > 300  # most of the region was given back

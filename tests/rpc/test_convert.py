@@ -10,14 +10,17 @@ from hypothesis import strategies as st
 from shapely import box
 
 from conceptseg.domain.classes import ConceptClass
+from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.labels import LabelMap, label_dtype
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.registry import known_encoders
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.glass import Overview
 from conceptseg.pipeline.result import SegmentationResult
 from conceptseg.pipeline.settings import METHODS, SegmentSettings
 from conceptseg.rpc import convert, requests
 from conceptseg.rpc.errors import ServerError
+from conceptseg.v1 import common_pb2, segment_pb2
 
 settings_strategy = st.builds(
     SegmentSettings,
@@ -29,7 +32,29 @@ settings_strategy = st.builds(
     min_area_um2=st.floats(0, 1e9),
     min_hole_area_um2=st.floats(0, 1e9),
     tolerance_px=st.floats(0, 100),
+    glass_colour=st.none() | st.tuples(*[st.integers(20, 255)] * 3),
+    tissue_strictness=st.floats(0.1, 10),
 )
+
+
+@pytest.mark.parametrize("rgb", [-1, 1 << 24, 0xF0F000])
+def test_a_colour_of_glass_that_is_none_is_refused(rgb: int) -> None:
+    with pytest.raises(InvalidRequestError, match="colour of glass"):
+        requests.settings_from_proto(common_pb2.SegmentSettings(glass_colour_rgb=rgb))
+
+
+def test_an_overview_round_trips_and_a_wrong_one_is_refused() -> None:
+    rgb = np.random.default_rng(0).integers(0, 255, (7, 5, 3), dtype=np.uint8)
+    overview = Overview.of(rgb, width=5000, height=7000)
+    sent = convert.overview_to_proto(overview)
+    assert requests.overview_from_proto(segment_pb2.PixelsHeader(overview=sent)) == overview
+    assert requests.overview_from_proto(segment_pb2.PixelsHeader()) is None
+    for wrong in ({"width": 6}, {"rgb": b""}, {"height": 2000}, {"image_width": 0}, {"width": 0, "rgb": b""}):
+        header = segment_pb2.PixelsHeader(overview=sent)
+        for name, value in wrong.items():
+            setattr(header.overview, name, value)
+        with pytest.raises(InvalidRequestError, match="overview"):
+            requests.overview_from_proto(header)
 
 
 @given(settings_strategy)

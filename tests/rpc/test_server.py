@@ -244,6 +244,24 @@ class TestResultsAreThoseOfTheLocalRun:
         with pytest.raises(grpc.RpcError, match="tissue"):
             learn()
 
+    @pytest.mark.parametrize("settings", [{}, {"glass_colour": (230, 215, 228), "tissue_strictness": 0.5}])
+    def test_on_tinted_glass_of_which_only_the_whole_slide_knows(
+        self, client: Client, encoder: Encoder, settings: dict[str, Any]
+    ) -> None:
+        slide = np.full((1200, 1100, 3), 0, np.uint8)
+        slide[:] = np.random.default_rng(0).normal((238, 222, 236), 0.8, slide.shape).round()
+        slide[300:700, 300:700] = np.random.default_rng(1).integers(90, 200, (400, 400, 3))
+        reader = ArrayReader(slide, name="tinted", pixel_size_um=0.5)
+        source = open_region(reader, region=Region(x=500, y=400, width=401, height=500), pixel_size_um=0.5)
+        chosen = SegmentSettings(**settings)
+        expected = local(source, encoder, settings=chosen)
+        result = client.segment(source, settings=chosen)
+        assert geojson(result) == geojson(expected)
+        assert result.remarks == expected.remarks
+        assert bool(expected.remarks) is not bool(settings)
+        labelled = (expected.label_map.labels > 0).mean()
+        assert labelled == pytest.approx(0.5 * 0.6, abs=0.03)  # what the slide's corner of tissue covers
+
     def test_with_tiles_in_any_order(
         self, server: Any, client: Client, encoder: Encoder, make_source: MakeSource
     ) -> None:
@@ -448,6 +466,9 @@ class TestErrorsAreToldApart:
                     raise ImageError("The file is damaged here.")
                 return source.read(x=x, y=y, width=width, height=height)
 
+            def overview(self) -> None:
+                return None
+
         with pytest.raises(ImageError, match="damaged here"):
             client.segment(Damaged())
 
@@ -460,6 +481,9 @@ class TestErrorsAreToldApart:
 
             def read(self, *, x: int, y: int, width: int, height: int) -> np.ndarray:
                 return np.resize(white, (height, width, 3))
+
+            def overview(self) -> None:
+                return None
 
         result = client.segment(White())
         assert result.polygons == ()

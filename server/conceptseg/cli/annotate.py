@@ -16,6 +16,7 @@ from conceptseg.cli.options import (
     require_effect,
     require_effect_of_segmenting,
     server_options,
+    tissue_options,
 )
 from conceptseg.cli.run_report import RunReport
 from conceptseg.cli.segmenters import LocalSegmenter, ServerSegmenter
@@ -23,6 +24,7 @@ from conceptseg.domain.errors import ConceptSegError, InvalidRequestError
 from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.glass import Colour
 from conceptseg.imaging.openslide_reader import dicom_slide
 from conceptseg.imaging.reader import open_image
 from conceptseg.pipeline.batch import RERUNS, Job, ProjectRun, Rerun, RunEvent, is_complete
@@ -54,10 +56,15 @@ _DEFAULTS = SegmentSettings()
 @click.option("--create-project", type=FILE, help="Make a new project of SLIDES in this folder, and annotate it.")
 @click.option("--images", multiple=True, metavar="GLOB", help="Only images with such a name, e.g. '*.svs'.")
 @click.option("--ids", multiple=True, metavar="NUMBER", help="Only images with this number (folder in data/).")
-@click.option("--within", metavar="CLASS", help="Only inside annotations of this class; results go into them.")
+@click.option(
+    "--within",
+    metavar="CLASS",
+    help="Only inside annotations of this class; results go into them. Inside class Tissue all counts as tissue.",
+)
 @click.option("--tissue", "area", flag_value="tissue", default=True, help="All tissue of the image. [default]")
 @click.option("--whole-image", "area", flag_value="whole", help="The whole image with its background.")
 @plane_options
+@tissue_options
 @encoder_options
 @concept_options
 @click.option(
@@ -107,6 +114,8 @@ def annotate(
     area: str,
     z: int | None,
     t: int | None,
+    glass_colour: Colour | None,
+    tissue_strictness: float,
     encoder: str,
     weights: Path | None,
     device: str,
@@ -153,7 +162,9 @@ def annotate(
         min_area_um2=min_area_um2,
         min_hole_area_um2=min_hole_area_um2,
         tolerance_px=tolerance_px,
-    )
+        glass_colour=glass_colour,
+        tissue_strictness=tissue_strictness,
+    ).inside(within)
     concepts = None
     default_pixel_size_um(encoder)  # an unknown encoder is no missing dictionary
     if method != "learned":

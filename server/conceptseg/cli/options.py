@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from conceptseg.domain.errors import InvalidRequestError
 from conceptseg.domain.region import Region
+from conceptseg.imaging.glass import Colour
 from conceptseg.pipeline.settings import METHODS, SegmentSettings
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -103,6 +104,37 @@ def concept_options(command: _Command) -> _Command:
             help="For the methods that learn.",
         ),
     )
+
+
+def tissue_options(command: _Command) -> _Command:
+    """``--glass-colour --tissue-strictness``."""
+    return _with(
+        command,
+        click.option(
+            "--glass-colour",
+            callback=_colour,
+            metavar="R,G,B",
+            help="Colour of bare glass, 0 to 255 each, where tissue is not told from it. [default: as found]",
+        ),
+        click.option(
+            "--tissue-strictness",
+            type=click.FloatRange(0.1, 10),
+            default=_DEFAULTS.tissue_strictness,
+            show_default=True,
+            help="How much stain tissue must have: 0.5 takes half of the usual, 2 leaves pale tissue out.",
+        ),
+    )
+
+
+def _colour(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Colour | None:
+    """Parse three integers."""
+    if value is None:
+        return None
+    try:
+        red, green, blue = (int(part) for part in value.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"expected red,green,blue from 0 to 255, got {value!r}") from error
+    return red, green, blue
 
 
 def server_options(command: _Command) -> _Command:

@@ -123,6 +123,12 @@ class RunReport:
             click.echo(self._told.line(event.image.name, event.message), err=True)
         elif isinstance(event, Outcome) and event.state == "empty" and event.message:
             click.echo(self._told.line(event.image.name, event.message, what="empty"), err=True)
+        if isinstance(event, Outcome):
+            self._remarks(event)
+
+    def _remarks(self, outcome: Outcome) -> None:
+        for remark in outcome.remarks:
+            self.warning(remark)
 
 
 def _named(image: Image) -> dict[str, object]:

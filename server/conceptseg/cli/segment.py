@@ -22,6 +22,7 @@ from conceptseg.cli.options import (
     plane_options,
     require_effect_of_segmenting,
     server_options,
+    tissue_options,
 )
 from conceptseg.cli.outputs import require_apart, require_writable
 from conceptseg.cli.progress import progress_bar
@@ -30,6 +31,7 @@ from conceptseg.domain.region import Region
 from conceptseg.encoders.load import load_encoder
 from conceptseg.encoders.registry import default_pixel_size_um
 from conceptseg.factorization.library import find_dictionary
+from conceptseg.imaging.glass import Colour
 from conceptseg.imaging.planes import tell_plane
 from conceptseg.imaging.reader import ImageReader, open_image
 from conceptseg.imaging.source import open_region, thumbnail
@@ -65,6 +67,7 @@ _DEFAULTS = SegmentSettings()
 @concept_options
 @click.option("--tile-px", type=int, help="Side of a tile; default: the size the encoder is fastest on.")
 @click.option("--whole-region", is_flag=True, help="Segment the background as well.")
+@tissue_options
 @server_options
 @click.option("--overlay", type=FILE, help="Picture with legend (.png, .jpg).")
 @click.option("--summary", type=FILE, help="Table per concept (.json or .csv).")
@@ -91,6 +94,8 @@ def segment(
     tolerance_px: float,
     tile_px: int | None,
     whole_region: bool,
+    glass_colour: Colour | None,
+    tissue_strictness: float,
     seed: int,
     server: str | None,
     token: str | None,
@@ -117,6 +122,8 @@ def segment(
         min_area_um2=min_area_um2,
         min_hole_area_um2=min_hole_area_um2,
         tolerance_px=tolerance_px,
+        glass_colour=glass_colour,
+        tissue_strictness=tissue_strictness,
     )
     clip = read_geojson_roi(roi, warn=partial(_warn, quiet=quiet)) if roi else None
     concepts = None
@@ -192,6 +199,8 @@ def _report(result: SegmentationResult, written: list[Path], *, seconds: float, 
         console.print(table)
         residual = "" if math.isnan(result.relative_residual) else f", relative residual {result.relative_residual:.3f}"
         console.print(f"{len(result.polygons)} polygons in {seconds:.1f} s{residual}")
+    for remark in result.remarks:
+        console.print(remark, soft_wrap=True)
     for path in written:
         console.print(f"Wrote {path}", soft_wrap=True)
 

@@ -63,6 +63,7 @@ class ArrayReader(OnePlane):
         self.pixel_size_um = pixel_size_um
         self.width = full_width if full_width is not None else round(origin[0] + columns * scale[0])
         self.height = full_height if full_height is not None else round(origin[1] + rows * scale[1])
+        self.coarsest = max(scale)
         self._array = array
         self._levels = [
             Level(

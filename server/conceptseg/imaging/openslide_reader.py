@@ -159,6 +159,11 @@ class OpenSlideReader(OnePlane):
                 )
             )
 
+    @property
+    def coarsest(self) -> float:
+        """Full-resolution px per px of the smallest level."""
+        return max(level.downsample_x for level in self._levels)
+
     def read(self, *, x: float, y: float, width: int, height: int, scale_x: float, scale_y: float) -> Rgb:
         """Read uint8 (height, width, 3); see `conceptseg.imaging.reader.ImageReader.read`."""
         return read_levels(

@@ -33,6 +33,10 @@ class ImageReader(Protocol):
     z_slices: int
     time_points: int
 
+    @property
+    def coarsest(self) -> float:
+        """Full-resolution px per px of the smallest level."""
+
     def at(self, *, z: int, t: int) -> ImageReader:
         """The same image at another plane. It shares the file with this reader, whose `close` closes both.
 

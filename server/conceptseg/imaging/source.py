@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from conceptseg.domain.errors import InvalidRequestError, MissingPixelSizeError
 from conceptseg.domain.region import PixelGrid, Region
+from conceptseg.imaging.glass import Overview
 from conceptseg.imaging.levels import Rgb
+from conceptseg.imaging.overview import overview_of
 from conceptseg.imaging.planes import tell_plane
 from conceptseg.imaging.reader import ImageReader
 
@@ -43,6 +45,9 @@ class PixelSource(Protocol):
 
     def read(self, *, x: int, y: int, width: int, height: int) -> Rgb:
         """Read a block; see `RegionSource.read`."""
+
+    def overview(self) -> Overview | None:
+        """The whole image as a small picture, in which its glass is found; None where nothing but a region is known."""
 
     def forget(self, *, before_row: int) -> None:
         """Learn that no read reaches above output row ``before_row`` any more; see `RegionSource.forget`."""
@@ -99,6 +104,10 @@ class RegionSource:
         if left == x and top == y and block.shape[:2] == (height, width):
             return block
         return take_pixels(block, rows=rows - top, columns=columns - left)
+
+    def overview(self) -> Overview | None:
+        """The whole image as a small picture, read once; see `conceptseg.imaging.overview.overview_of`."""
+        return overview_of(self.reader)
 
     def forget(self, *, before_row: int) -> None:
         """Do nothing: a file keeps its pixels. A source that holds pixels in memory gives back those above."""

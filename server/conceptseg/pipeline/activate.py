@@ -18,6 +18,7 @@ from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.activations import ActivationMap, ActivationMapBuilder
 from conceptseg.factorization.learn import learn_nmf, match_concepts, nearest_scores, reference_projection
 from conceptseg.factorization.nnls import NonNegativeProjector, Projection
+from conceptseg.imaging.slide import SlideLook, look_at
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tissue import BlockMask, block_px_for
 from conceptseg.pipeline.settings import SegmentSettings
@@ -39,6 +40,7 @@ class Activation:
     Attributes:
         concepts: (n_concepts, channels) that labels stand for.
         relabel: For ``matched``: dictionary concept of each learned one; else None.
+        look: What is known about the slide's glass.
         tissue: Where there is tissue, as far as `strips` has come.
         encode_seconds: Time spent on tokens.
         factorize_seconds: Time spent on the factorization.
@@ -75,6 +77,10 @@ class Activation:
             columns=self._tiles.tokens_wide * stride // block,
             block_px=block,
         )
+        # All tissue rules of a slide are the same, so the slide is looked at, not the region.
+        self.look = SlideLook()
+        if not settings.whole_region:
+            self.look = look_at(source.overview(), name=source.name, settings=settings.tissue)
         self.encode_seconds = self.factorize_seconds = 0.0
         self._residual = self._energy = 0.0
         self._kept: list[TileTokens] | None = None
@@ -134,7 +140,7 @@ class Activation:
             self._source,
             self._encoder,
             self._tiles,
-            whole_region=self._settings.whole_region,
+            glass=None if self._settings.whole_region else self.look.glass,
             cancelled=self._cancelled,
             read_again=stage == "learn",
         )

@@ -72,6 +72,11 @@ class Job:
         for plane in ("z", "t"):  # runs of versions that knew no planes can be resumed
             if values[plane] is None:
                 del values[plane]
+        for name in ("glass_colour", "tissue_strictness"):  # runs of versions that did not know them go on
+            if settings[name] == getattr(SegmentSettings(), name):
+                del settings[name]
+        if "glass_colour" in settings:
+            settings["glass_colour"] = list(settings["glass_colour"])  # as JSON brings it back
         return {**values, **settings}
 
 
@@ -166,6 +171,7 @@ class Outcome:
         replaced: Earlier results removed.
         segment_seconds: Time spent on segmenting.
         write_seconds: Time spent on reading, writing and verifying the project.
+        remarks: What the user should know about its slide.
     """
 
     image: Image
@@ -175,6 +181,7 @@ class Outcome:
     replaced: int = 0
     segment_seconds: float = 0.0
     write_seconds: float = 0.0
+    remarks: tuple[str, ...] = ()
 
     @property
     def is_good(self) -> bool:

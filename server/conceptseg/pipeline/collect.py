@@ -20,6 +20,7 @@ from conceptseg.domain.progress import (
     stop_if,
 )
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.imaging.slide import TissueSettings
 from conceptseg.imaging.source import PixelSource
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE, TokenPool, fair_share, sample_tokens
 from conceptseg.pipeline.token_store import TokenStore
@@ -68,6 +69,7 @@ def collect_tokens(
     seed: int = 0,
     tokens_per_image: int = TOKENS_PER_SOURCE,
     max_tokens: int = MAX_TOKENS,
+    tissue: TissueSettings | None = None,
     store: TokenStore | None = None,
     skip_bad: bool = False,
     progress: ReportProgress = report_nothing,
@@ -84,6 +86,7 @@ def collect_tokens(
         seed: Chooses the tokens.
         tokens_per_image: At most this many of an image.
         max_tokens: At most this many of all images.
+        tissue: How tissue is told from glass; by what is found in every image when None.
         store: Where samples are kept; None to keep them in memory.
         skip_bad: Leave out images that cannot be used, instead of raising.
         progress: Told after every image and tile.
@@ -123,7 +126,13 @@ def collect_tokens(
         try:
             with image.open() as source:
                 tokens = sample_tokens(
-                    source, encoder=encoder, seed=seed, at_most=at_most, progress=progress, cancelled=cancelled
+                    source,
+                    encoder=encoder,
+                    seed=seed,
+                    at_most=at_most,
+                    tissue=tissue or TissueSettings(),
+                    progress=progress,
+                    cancelled=cancelled,
                 )
         except ImageError as error:
             if not skip_bad:

@@ -21,6 +21,7 @@ from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.hierarchy import Family, families
 from conceptseg.factorization.learned import Learned
 from conceptseg.factorization.library import dictionary_identifier
+from conceptseg.imaging.slide import TissueSettings
 from conceptseg.imaging.source import PixelSource
 from conceptseg.pipeline.recipe import Recipe
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE, TokenPool, sample_tokens
@@ -34,6 +35,7 @@ def fit_concepts(
     seed: int = 0,
     tokens_per_source: int = TOKENS_PER_SOURCE,
     max_tokens: int = MAX_TOKENS,
+    tissue: TissueSettings | None = None,
     recipe: Recipe | None = None,
     provenance: Mapping[str, str],
     total: int,
@@ -51,6 +53,7 @@ def fit_concepts(
         seed: Seed of the sampling and of the fit; the same seed and data give the same dictionaries.
         tokens_per_source: At most this many tissue tokens per region.
         max_tokens: At most this many of all regions.
+        tissue: How tissue is told from glass; by what is found in every region's slide when None.
         recipe: How to learn; by default mini-batch k-means.
         provenance: Recorded in every dictionary.
         total: Number of regions, for the progress.
@@ -64,7 +67,16 @@ def fit_concepts(
     pool = TokenPool(per_source=tokens_per_source, max_tokens=max_tokens)
     for number, source in enumerate(sources):
         progress(Progress(stage="encode", done=number, total=total))
-        pool.add(sample_tokens(source, encoder=encoder, seed=seed, at_most=pool.wanted, cancelled=cancelled))
+        pool.add(
+            sample_tokens(
+                source,
+                encoder=encoder,
+                seed=seed,
+                at_most=pool.wanted,
+                tissue=tissue or TissueSettings(),
+                cancelled=cancelled,
+            )
+        )
     return fit_tokens(
         pool.tokens(encoder.spec.channels),
         encoder=encoder,

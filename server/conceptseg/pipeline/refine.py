@@ -264,7 +264,7 @@ def _tokens_inside(
     shapely.prepare(example.outline)
     found = [np.empty((0, encoder.spec.channels), np.float32)]
     tiles = tile_grid(grid, encoder, tile_px=None)
-    for tile in encode_tiles(source, encoder, tiles, whole_region=True, cancelled=cancelled):
+    for tile in encode_tiles(source, encoder, tiles, glass=None, cancelled=cancelled):
         if tile.tokens is None:
             continue
         x = grid.region.x + (tile.columns + 0.5) * stride * grid.scale_x

@@ -44,6 +44,7 @@ class SegmentationResult:
         method: How activations were computed.
         relative_residual: ||F - D^T A|| / ||F|| over the tissue tokens; NaN where the method has none.
         seconds: Wall time per stage.
+        remarks: Sentences about the slide that the user should know.
     """
 
     run_id: str
@@ -56,3 +57,4 @@ class SegmentationResult:
     method: str
     relative_residual: float
     seconds: Mapping[str, float]
+    remarks: tuple[str, ...] = ()

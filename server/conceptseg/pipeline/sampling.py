@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from conceptseg.domain.progress import IsCancelled, Progress, ReportProgress, never_cancelled, report_nothing
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.imaging.slide import TissueSettings, look_at
 from conceptseg.imaging.source import PixelSource
 from conceptseg.pipeline.token_sample import TokenSample, sample_ranks
 from conceptseg.pipeline.tokens import encode_tiles, tile_grid
@@ -17,6 +18,7 @@ from conceptseg.pipeline.tokens import encode_tiles, tile_grid
 TOKENS_PER_SOURCE = 2000
 MAX_TOKENS = 200_000
 _SLACK = 1.25
+_AS_FOUND = TissueSettings()
 
 
 def fair_share(counts: Sequence[int], *, max_tokens: int) -> int:
@@ -85,6 +87,7 @@ def sample_tokens(
     encoder: Encoder,
     seed: int,
     at_most: int,
+    tissue: TissueSettings = _AS_FOUND,
     progress: ReportProgress = report_nothing,
     cancelled: IsCancelled = never_cancelled,
 ) -> NDArray[np.float32]:
@@ -98,6 +101,7 @@ def sample_tokens(
         encoder: The encoder.
         seed: Chooses the tokens.
         at_most: How many.
+        tissue: How tissue is told from glass.
         progress: Told after every tile.
         cancelled: Asked before every batch of tiles.
 
@@ -108,7 +112,8 @@ def sample_tokens(
     ranks = sample_ranks(tiles.tokens_high, tiles.tokens_wide, seed=_seed_of(source.name, seed))
     sample = TokenSample(at_most, encoder.spec.channels)
     done = 0
-    for batch in encode_tiles(source, encoder, tiles, whole_region=False, cancelled=cancelled):
+    glass = look_at(source.overview(), name=source.name, settings=tissue).glass
+    for batch in encode_tiles(source, encoder, tiles, glass=glass, cancelled=cancelled):
         if batch.tokens is not None:
             sample.offer(ranks[batch.rows, batch.columns], batch.tokens)
         done += len(batch.tiles)

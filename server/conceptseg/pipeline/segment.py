@@ -162,6 +162,7 @@ def segment(
         method=settings.method,
         relative_residual=activation.relative_residual,
         seconds=seconds,
+        remarks=activation.look.remarks,
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from conceptseg.domain.errors import InvalidRequestError
+from conceptseg.imaging.glass import Colour
+from conceptseg.imaging.slide import TissueSettings
 
 Method = Literal["projection", "learned", "matched", "nearest", "reference"]
 METHODS: tuple[Method, ...] = get_args(Method)
 _MOST_TOLERANCE_PX = 1024
+
+TISSUE_CLASS = "Tissue"
+"""Class of annotations that hold nothing but tissue, whatever its colour."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,6 +35,8 @@ class SegmentSettings:
             tokens go, what is a token's own stays. Larger ones make fewer polygons of less truth (ARCHITECTURE.md,
             Quality).
         min_hole_area_um2: Smaller holes in the tissue are filled.
+        glass_colour: Red, green and blue of bare glass, where what is found in the slide is wrong; None to find it.
+        tissue_strictness: How much stain tissue must have, as a factor of the usual.
         tolerance_px: How far outlines may move when simplified, in output px; 0 for the exact pixel outlines.
     """
 
@@ -41,6 +48,8 @@ class SegmentSettings:
     min_area_um2: float = 32.0
     min_hole_area_um2: float = 400.0
     tolerance_px: float = 1.0
+    glass_colour: Colour | None = None
+    tissue_strictness: float = 1.0
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -55,6 +64,17 @@ class SegmentSettings:
                 raise InvalidRequestError(f"Expected {name} >= 0, got {value}.")
         if self.tolerance_px > _MOST_TOLERANCE_PX:
             raise InvalidRequestError(f"Expected tolerance_px <= {_MOST_TOLERANCE_PX}, got {self.tolerance_px:g}.")
+
+        _ = self.tissue  # checks what it is made of
+
+    @property
+    def tissue(self) -> TissueSettings:
+        """How tissue is told from glass."""
+        return TissueSettings(glass_colour=self.glass_colour, strictness=self.tissue_strictness)
+
+    def inside(self, class_name: str | None) -> SegmentSettings:
+        """The settings for annotations of a class: in one of class Tissue, a person said that everything is tissue."""
+        return replace(self, whole_region=True) if class_name == TISSUE_CLASS else self
 
     @property
     def reads_twice(self) -> bool:

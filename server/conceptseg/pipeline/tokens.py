@@ -21,9 +21,10 @@ from conceptseg.domain.progress import IsCancelled, stop_if
 from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.spec import EncoderSpec
+from conceptseg.imaging.glass import Glass
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tiles import Tile, TileGrid
-from conceptseg.imaging.tissue import MARGIN_BLOCKS, block_px_for, tissue_of
+from conceptseg.imaging.tissue import MARGIN_BLOCKS, SlidePart, block_px_for, tissue_of
 
 _BLOCK_PX = {"cpu": 2048, "cuda": 4096}
 """Tiles are read in blocks of about this side: neighbours share their surroundings, and the file its segments. Beside
@@ -99,7 +100,7 @@ def encode_tiles(
     encoder: Encoder,
     tiles: TileGrid,
     *,
-    whole_region: bool,
+    glass: Glass | None,
     cancelled: IsCancelled,
     read_again: bool = False,
 ) -> Iterator[TileTokens]:
@@ -112,13 +113,13 @@ def encode_tiles(
         source: The region's pixels.
         encoder: The encoder.
         tiles: From `tile_grid`.
-        whole_region: Take background for tissue, too.
+        glass: What tissue is compared with; None to take background for tissue, too.
         cancelled: Asked before every block and batch.
         read_again: The region is read once more afterwards, so the source must not forget its pixels.
     """
     empty = max(1, _EMPTY_PX // tiles.tile_px**2)
     batch = _Batch()
-    for block, top in _read_ahead(source, tiles, encoder, whole_region=whole_region):
+    for block, top in _read_ahead(source, tiles, encoder, glass=glass):
         stop_if(cancelled)
         if not read_again:
             # Blocks come in order: all that are read now or later begin at this row of blocks or below.
@@ -243,7 +244,7 @@ def _blocks(tiles: TileGrid, *, side: int) -> list[list[Tile]]:
 
 
 def _read_block(
-    source: PixelSource, block: Sequence[Tile], encoder: Encoder, *, whole_region: bool
+    source: PixelSource, block: Sequence[Tile], encoder: Encoder, *, glass: Glass | None
 ) -> list[_TilePixels]:
     """Read the tiles of a block, with the context that the encoder and the tissue rule need."""
     spec = encoder.spec
@@ -256,9 +257,10 @@ def _read_block(
     rgb = source.read(x=left, y=top, width=width, height=height)
     tissue_block = block_px_for(stride)
     per_token = stride // tissue_block
-    if not whole_region:
+    if glass is not None:
         # One token more on every side decides, too, which tokens touch tissue.
-        tissue = tissue_of(rgb, block_px=tissue_block, margin_px=context - stride)
+        part = SlidePart(glass=glass, grid=source.grid, x=left, y=top)
+        tissue = tissue_of(rgb, part=part, block_px=tissue_block, margin_px=context - stride)
         by_token = tissue.reshape(tissue.shape[0] // per_token, per_token, tissue.shape[1] // per_token, per_token)
         touched = cv2.dilate(np.asarray(by_token.any(axis=(1, 3)), np.uint8), np.ones((3, 3), np.uint8)) > 0
     cut = context - spec.halo_px
@@ -268,7 +270,7 @@ def _read_block(
     for tile, whole in zip(block, outer, strict=True):
         high, wide = tile.height // stride, tile.width // stride
         row, column = (whole.y - top) // stride, (whole.x - left) // stride
-        if whole_region:
+        if glass is None:
             wanted = np.ones((high, wide), np.bool_)
             own_tissue = np.ones((high * per_token, wide * per_token), np.bool_)
         else:
@@ -306,7 +308,7 @@ def _stacked(windows: list[NDArray[np.uint8]], size: tuple[int, int], device: to
 
 
 def _read_ahead(
-    source: PixelSource, tiles: TileGrid, encoder: Encoder, *, whole_region: bool
+    source: PixelSource, tiles: TileGrid, encoder: Encoder, *, glass: Glass | None
 ) -> Iterator[tuple[list[_TilePixels], int]]:
     """Blocks in order, each with the first px row of the blocks beside it; a few are read ahead of their use."""
     readers = _readers(encoder)
@@ -314,7 +316,7 @@ def _read_ahead(
     with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
         try:
             for block in _blocks(tiles, side=_block_side_px(tiles, encoder)):
-                read = pool.submit(_read_block, source, block, encoder, whole_region=whole_region)
+                read = pool.submit(_read_block, source, block, encoder, glass=glass)
                 ahead.append((read, block[0].y))
                 if len(ahead) > readers + _AHEAD:
                     future, top = ahead.popleft()

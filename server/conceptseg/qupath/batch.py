@@ -195,6 +195,7 @@ def _write(writer: Writer, work: _Work, found: Segmented) -> Outcome:
         replaced=len(replaced),
         segment_seconds=found.seconds,
         write_seconds=work.seconds + time.perf_counter() - begun,
+        remarks=found.remarks,
     )
 
 

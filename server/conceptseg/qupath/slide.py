@@ -48,11 +48,13 @@ class Segmented:
         drawn: The results.
         styles: The classes of the project's concepts.
         seconds: Time it took.
+        remarks: What the user should know about the slide.
     """
 
     drawn: tuple[Drawn, ...]
     styles: tuple[ClassStyle, ...]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 def segment_slide(
@@ -66,6 +68,7 @@ def segment_slide(
     started = time.perf_counter()
     drawn: list[Drawn] = []
     styles: dict[str, ClassStyle] = {}
+    remarks: dict[str, None] = {}  # in order, and once for all annotations
     with open_slide(task.entry) as reader:
         for target in task.targets:
             clip = _shape(target.area, task.entry) if target.area else None
@@ -83,8 +86,14 @@ def segment_slide(
                 labels=task.labels,
             )
             drawn.extend(new)
+            remarks |= dict.fromkeys(found.remarks)
             styles |= {style.name: style for style in used}
-    return Segmented(drawn=tuple(drawn), styles=tuple(styles.values()), seconds=time.perf_counter() - started)
+    return Segmented(
+        drawn=tuple(drawn),
+        styles=tuple(styles.values()),
+        seconds=time.perf_counter() - started,
+        remarks=tuple(remarks),
+    )
 
 
 def open_slide(entry: ImageEntry) -> ImageReader:

@@ -46,9 +46,9 @@ def summary(result: SegmentationResult) -> dict[str, Any]:
     Returns:
         ``image``, ``region`` (x, y, width, height in full-resolution px, z, t), ``pixel_size_um`` (µm per
         full-resolution px, so that it goes with the region), ``encoder``, ``dictionary``, ``method``,
-        ``seconds`` per stage, and ``concepts`` with ``id``, ``name``, ``colour`` [red, green, blue],
-        ``area_um2``, ``area_percent`` of the labelled tissue, ``polygons`` and ``mean_activation``. A number
-        that is not finite is null.
+        ``seconds`` per stage, ``remarks`` about the slide, and ``concepts`` with ``id``, ``name``, ``colour``
+        [red, green, blue], ``area_um2``, ``area_percent`` of the labelled tissue, ``polygons`` and
+        ``mean_activation``. A number that is not finite is null.
     """
     grid = result.label_map.grid
     region = grid.region
@@ -68,6 +68,7 @@ def summary(result: SegmentationResult) -> dict[str, Any]:
         "dictionary": result.dictionary,
         "method": result.method,
         "seconds": {stage: _finite(value) for stage, value in result.seconds.items()},
+        "remarks": list(result.remarks),
         "concepts": [
             {
                 "id": concept.concept_class.concept,

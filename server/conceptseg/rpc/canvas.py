@@ -15,6 +15,7 @@ from PIL import Image
 from conceptseg.domain.errors import ImageError, InvalidRequestError
 from conceptseg.domain.region import PixelGrid
 from conceptseg.encoders.encoder import Encoder
+from conceptseg.imaging.glass import Overview
 from conceptseg.imaging.levels import Rgb
 from conceptseg.imaging.source import mirrored, take_pixels
 from conceptseg.imaging.tiles import Tile
@@ -44,7 +45,15 @@ class Canvas:
     """
 
     def __init__(
-        self, *, name: str, grid: PixelGrid, window: Tile, next_tile: NextTile, most_tiles: int, most_px: int
+        self,
+        *,
+        name: str,
+        grid: PixelGrid,
+        window: Tile,
+        next_tile: NextTile,
+        most_tiles: int,
+        most_px: int,
+        overview: Overview | None = None,
     ) -> None:
         """Expect the tiles of ``window``, which contains the whole grid.
 
@@ -55,8 +64,9 @@ class Canvas:
             next_tile: Waits for the next tile. It is called by one thread at a time, and not again after the end.
             most_tiles: Tiles that may come.
             most_px: Output px that may be held in memory at the same time, 3 bytes each.
+            overview: The whole image as a small picture, where the client sent it.
         """
-        self.name, self.grid = name, grid
+        self.name, self.grid, self._overview = name, grid, overview
         self._window, self._next_tile = window, next_tile
         self._most_tiles, self._most_px = most_tiles, most_px
         # Several readers may miss a tile at once. One of them takes tiles, the others wait and look again.
@@ -92,6 +102,10 @@ class Canvas:
         if left == x and top == y and block.shape[:2] == (height, width):
             return block
         return take_pixels(block, rows=rows - top, columns=columns - left)
+
+    def overview(self) -> Overview | None:
+        """The whole image as the client sent it; see `PixelSource.overview`."""
+        return self._overview
 
     def forget(self, *, before_row: int) -> None:
         """Give back the bands above ``before_row``, which nobody reads any more; see `PixelSource.forget`."""
@@ -224,6 +238,7 @@ def make_canvas(
         next_tile=next_tile,
         most_tiles=limits.tiles,
         most_px=limits.sent_region_px,
+        overview=region.overview,
     )
 
 

@@ -25,6 +25,7 @@ from conceptseg.domain.progress import (
     stop_if,
 )
 from conceptseg.domain.region import Region
+from conceptseg.imaging.slide import TissueSettings
 from conceptseg.imaging.source import PixelSource
 from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.batch import Outcome, Rerun, Tell, tell_nobody
@@ -137,7 +138,7 @@ class Client:
         options = _options(encoder, dictionary, settings, clip, run_id)
         grid = convert.grid_to_proto(source.grid)
         plan = self.plan(catalogue_pb2.PlanRegionRequest(options=options, grid=grid))
-        pixels = segment_pb2.PixelsHeader(image_name=source.name[:500], grid=grid, window=plan.window)
+        pixels = _pixels_header(source, grid, plan.window, settings)
 
         def messages() -> Iterator[segment_pb2.SegmentPixelsRequest]:
             yield segment_pb2.SegmentPixelsRequest(
@@ -205,6 +206,7 @@ class Client:
         name: str = "",
         save: bool = False,
         overwrite: bool = False,
+        tissue: TissueSettings | None = None,
         progress: ReportProgress = report_nothing,
         cancelled: IsCancelled = never_cancelled,
     ) -> tuple[ConceptDictionary, ...]:
@@ -220,6 +222,7 @@ class Client:
             name: The dictionaries become ``{name}-k{k}``; the encoder's name when empty.
             save: Keep them on the server, too.
             overwrite: Replace those of the same name there.
+            tissue: How tissue is told from glass; by what is found in every region's slide when None.
             progress: Told at least every second.
             cancelled: Asked at least every second, and before every tile is sent.
 
@@ -239,14 +242,14 @@ class Client:
             provenance=dict(provenance or {}),
             save=save,
             overwrite=overwrite,
+            glass_colour_rgb=convert.rgb_to_proto(tissue.glass_colour) if tissue and tissue.glass_colour else None,
+            tissue_strictness=tissue.strictness if tissue else None,
         )
 
         def messages() -> Iterator[fit_pb2.FitConceptsRequest]:
             yield fit_pb2.FitConceptsRequest(header=header)
             for source, grid, window in zip(sources, grids, windows, strict=True):
-                yield fit_pb2.FitConceptsRequest(
-                    pixels=segment_pb2.PixelsHeader(image_name=source.name[:500], grid=grid, window=window)
-                )
+                yield fit_pb2.FitConceptsRequest(pixels=_pixels_header(source, grid, window))
                 for tile in _tiles(source, convert.rect_from_proto(window), cancelled):
                     yield fit_pb2.FitConceptsRequest(tile=tile)
 
@@ -436,6 +439,19 @@ def _choice(dictionary: DictionaryLike) -> common_pb2.DictionaryChoice:
     elif dictionary is not None:
         choice.k = dictionary
     return choice
+
+
+def _pixels_header(
+    source: PixelSource,
+    grid: common_pb2.PixelGrid,
+    window: common_pb2.OutputRect,
+    settings: SegmentSettings | None = None,
+) -> segment_pb2.PixelsHeader:
+    """Describe pixels that will come, and the slide that they are from where its glass matters."""
+    overview = None if settings is not None and settings.whole_region else source.overview()
+    return segment_pb2.PixelsHeader(
+        image_name=source.name[:500], grid=grid, window=window, overview=convert.overview_to_proto(overview)
+    )
 
 
 def _tiles(source: PixelSource, window: Tile, cancelled: IsCancelled) -> Iterator[segment_pb2.PixelTile]:

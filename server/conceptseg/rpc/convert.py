@@ -23,6 +23,7 @@ from conceptseg.domain.progress import Progress
 from conceptseg.domain.region import PixelGrid, Region
 from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.factorization.dictionary_file import save_dictionary
+from conceptseg.imaging.glass import Colour, Overview
 from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.batch import (
     Image,
@@ -87,21 +88,46 @@ def settings_to_proto(settings: SegmentSettings) -> common_pb2.SegmentSettings:
             min_area_um2=settings.min_area_um2,
             min_hole_area_um2=settings.min_hole_area_um2,
             tolerance_px=settings.tolerance_px,
+            glass_colour_rgb=None if settings.glass_colour is None else rgb_to_proto(settings.glass_colour),
+            tissue_strictness=settings.tissue_strictness,
         )
     except ValueError as error:
         raise InvalidRequestError(f"A setting cannot be sent to a server: {error}.") from error
 
 
+def rgb_to_proto(colour: Colour) -> int:
+    """A colour as 0xRRGGBB."""
+    red, green, blue = colour
+    return red << 16 | green << 8 | blue
+
+
+def rgb_from_proto(rgb: int) -> Colour:
+    """Red, green and blue of 0xRRGGBB."""
+    return rgb >> 16 & 255, rgb >> 8 & 255, rgb & 255
+
+
+def overview_to_proto(overview: Overview | None) -> segment_pb2.ImageOverview | None:
+    """A whole image as a small picture; None for none."""
+    if overview is None:
+        return None
+    return segment_pb2.ImageOverview(
+        image_width=overview.width,
+        image_height=overview.height,
+        width=overview.columns,
+        height=overview.rows,
+        rgb=overview.pixels,
+    )
+
+
 def class_to_proto(item: ConceptClass) -> common_pb2.ConceptClass:
     """Name and colour of a concept."""
     red, green, blue = (int(channel) for channel in item.colour)
-    return common_pb2.ConceptClass(concept=item.concept, name=item.name, colour_rgb=red << 16 | green << 8 | blue)
+    return common_pb2.ConceptClass(concept=item.concept, name=item.name, colour_rgb=rgb_to_proto((red, green, blue)))
 
 
 def class_from_proto(message: common_pb2.ConceptClass) -> ConceptClass:
     """Name and colour of a concept."""
-    rgb = message.colour_rgb
-    return ConceptClass(concept=message.concept, name=message.name, colour=(rgb >> 16 & 255, rgb >> 8 & 255, rgb & 255))
+    return ConceptClass(concept=message.concept, name=message.name, colour=rgb_from_proto(message.colour_rgb))
 
 
 def encoder_to_proto(spec: EncoderSpec, *, loaded: bool) -> catalogue_pb2.EncoderInfo:
@@ -201,6 +227,7 @@ def result_from_events(events: Iterable[segment_pb2.SegmentEvent]) -> Segmentati
         method=summary.method,
         relative_residual=summary.relative_residual if summary.HasField("relative_residual") else math.nan,
         seconds={item.stage: item.seconds for item in summary.stages},
+        remarks=tuple(summary.remarks),
     )
 
 
@@ -225,6 +252,7 @@ def _summary_to_proto(result: SegmentationResult) -> segment_pb2.SegmentSummary:
             for item in result.concepts
         ],
         polygon_count=len(result.polygons),
+        remarks=result.remarks,
     )
 
 
@@ -317,6 +345,7 @@ def run_event_to_proto(event: RunEvent) -> project_pb2.AnnotateProjectEvent:
         replaced_count=event.replaced,
         segment_seconds=event.segment_seconds,
         write_seconds=event.write_seconds,
+        remarks=event.remarks,
     )
     return project_pb2.AnnotateProjectEvent(image_finished=finished)
 
@@ -349,6 +378,7 @@ def run_event_from_proto(message: project_pb2.AnnotateProjectEvent) -> RunEvent 
             replaced=finished.replaced_count,
             segment_seconds=finished.segment_seconds,
             write_seconds=finished.write_seconds,
+            remarks=tuple(finished.remarks),
         )
     return None
 

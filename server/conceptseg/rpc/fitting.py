@@ -14,6 +14,7 @@ from conceptseg.encoders.encoder import Encoder
 from conceptseg.factorization.dictionary_file import save_dictionary
 from conceptseg.factorization.library import SUFFIX, user_folder
 from conceptseg.imaging.reader import open_image
+from conceptseg.imaging.slide import TissueSettings
 from conceptseg.imaging.source import PixelSource, open_region
 from conceptseg.pipeline.fit import fit_concepts
 from conceptseg.pipeline.settings import SegmentSettings
@@ -58,6 +59,11 @@ def fit_dictionaries(
         raise InvalidRequestError("Expected a header as the first message, then regions.")
     header = first.header
     ks, tokens = _checked(header)
+    colour = header.glass_colour_rgb if header.HasField("glass_colour_rgb") else None
+    tissue = TissueSettings(
+        glass_colour=None if colour is None else requests.glass_colour_from_proto(colour),
+        strictness=header.tissue_strictness if header.HasField("tissue_strictness") else 1,
+    )
     encoder = load(header.encoder)
     files = {k: user_folder() / f"{header.name}-k{k}{SUFFIX}" for k in ks if header.save}
     for path in files.values():
@@ -71,6 +77,7 @@ def fit_dictionaries(
         ks=ks,
         seed=header.seed,
         tokens_per_source=tokens,
+        tissue=tissue,
         provenance=dict(header.provenance),
         total=max(0, header.region_count),
         progress=progress,

@@ -80,7 +80,7 @@ def wish_from_proto(message: project_pb2.AnnotateProjectRequest, *, roots: Allow
         dictionary=dictionary.identifier if dictionary else None,
         pixel_size_um=dictionary.pixel_size_um if dictionary else default_pixel_size_um(encoder),
         image_pixel_size_um=image_pixel_size_um,
-        settings=settings,
+        settings=settings.inside(message.within_class),
         within=message.within_class or None,
         rerun=rerun,
         z=_plane_index(message, "z"),

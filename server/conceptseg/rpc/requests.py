@@ -19,14 +19,17 @@ from conceptseg.encoders.spec import EncoderSpec
 from conceptseg.factorization.dictionary_file import load_dictionary
 from conceptseg.factorization.library import dictionary_paths, find_dictionary
 from conceptseg.geometry.place import require_clip
+from conceptseg.imaging.glass import Colour, Overview
 from conceptseg.imaging.reader import ImageReader
 from conceptseg.imaging.tiles import Tile
 from conceptseg.pipeline.settings import Method, SegmentSettings
+from conceptseg.rpc.convert import rgb_from_proto
 from conceptseg.rpc.limits import LARGEST_MARGIN_PX, Limits
 from conceptseg.v1 import common_pb2, segment_pb2
 
 _LONGEST_NAME = 500
 _LONGEST_RUN_ID = 64
+_LARGEST_OVERVIEW = 1024
 _PLAUSIBLE = 16.0
 """Output px that differ from the encoder's pixel size by a larger factor are a mistake in the calibration."""
 
@@ -60,11 +63,13 @@ class SentRegion:
         image_name: Name of the image.
         grid: The output px of the region.
         window: The output px that come; contains the grid.
+        overview: The whole image as a small picture, where the client knows it.
     """
 
     image_name: str
     grid: PixelGrid
     window: Tile
+    overview: Overview | None = None
 
 
 def options_from_proto(message: common_pb2.SegmentOptions, *, limits: Limits) -> Options:
@@ -89,7 +94,41 @@ def settings_from_proto(message: common_pb2.SegmentSettings) -> SegmentSettings:
     given = {field.name: value for field, value in message.ListFields()}
     if "method" in given:
         given["method"] = cast("Method", given["method"][:100])
+    if "glass_colour_rgb" in given:
+        given["glass_colour"] = glass_colour_from_proto(given.pop("glass_colour_rgb"))
     return SegmentSettings(**given)
+
+
+def glass_colour_from_proto(rgb: int) -> Colour:
+    """The colour of glass that a client gives.
+
+    Raises:
+        InvalidRequestError: no colour.
+    """
+    if not 0 <= rgb <= 0xFFFFFF:
+        raise InvalidRequestError(f"Expected the colour of glass as 0xRRGGBB, got {rgb}.")
+    return rgb_from_proto(rgb)
+
+
+def overview_from_proto(message: segment_pb2.PixelsHeader) -> Overview | None:
+    """The whole image as a small picture; None where the client does not know it.
+
+    Raises:
+        InvalidRequestError: a picture that is too large, or has another number of pixels than it says.
+    """
+    if not message.HasField("overview"):
+        return None
+    sent = message.overview
+    sides = 1 <= sent.width <= _LARGEST_OVERVIEW and 1 <= sent.height <= _LARGEST_OVERVIEW
+    if not sides or len(sent.rgb) != 3 * sent.width * sent.height or min(sent.image_width, sent.image_height) < 1:
+        raise InvalidRequestError(
+            f"Expected an overview of 1 to {_LARGEST_OVERVIEW} px a side, 3 bytes each, of an image of at least 1 px; "
+            f"got {len(sent.rgb)} bytes for {sent.width} × {sent.height} px of {sent.image_width} × "
+            f"{sent.image_height} px."
+        )
+    return Overview(
+        pixels=sent.rgb, columns=sent.width, rows=sent.height, width=sent.image_width, height=sent.image_height
+    )
 
 
 def dictionary_from_proto(message: common_pb2.DictionaryChoice, *, encoder: str) -> ConceptDictionary:
@@ -244,4 +283,6 @@ def sent_region_from_proto(message: segment_pb2.PixelsHeader) -> SentRegion:
         raise InvalidRequestError(
             f"The window reaches more than {LARGEST_MARGIN_PX} px beyond the grid. PlanRegion tells how much helps."
         )
-    return SentRegion(image_name=message.image_name or "image", grid=grid, window=window)
+    return SentRegion(
+        image_name=message.image_name or "image", grid=grid, window=window, overview=overview_from_proto(message)
+    )

@@ -37,7 +37,7 @@ from conceptseg.rpc.paths import AllowedRoots
 from conceptseg.rpc.plan import cut_to_image, needed_window, region_of, rows_to_hold, tiles_to_send
 from conceptseg.v1 import catalogue_pb2, fit_pb2, project_pb2, segment_pb2, service_pb2_grpc
 
-PROTOCOL_REVISION = 4
+PROTOCOL_REVISION = 5
 """Grows by one with every addition to the protocol."""
 
 _log = logging.getLogger(__name__)

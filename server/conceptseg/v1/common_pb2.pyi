@@ -154,6 +154,8 @@ class SegmentSettings(_message.Message):
     MIN_AREA_UM2_FIELD_NUMBER: _builtins.int
     MIN_HOLE_AREA_UM2_FIELD_NUMBER: _builtins.int
     TOLERANCE_PX_FIELD_NUMBER: _builtins.int
+    GLASS_COLOUR_RGB_FIELD_NUMBER: _builtins.int
+    TISSUE_STRICTNESS_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """"projection" (the default), "learned", "matched", "nearest" or "reference"."""
     n_concepts: _builtins.int
@@ -170,6 +172,10 @@ class SegmentSettings(_message.Message):
     """Smaller holes in the tissue are filled, in µm²."""
     tolerance_px: _builtins.float
     """How far outlines may move when simplified, in output px; 0 for the exact pixel outlines."""
+    glass_colour_rgb: _builtins.int
+    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slide is wrong."""
+    tissue_strictness: _builtins.float
+    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset."""
     def __init__(
         self,
         *,
@@ -181,11 +187,15 @@ class SegmentSettings(_message.Message):
         min_area_um2: _builtins.float | None = ...,
         min_hole_area_um2: _builtins.float | None = ...,
         tolerance_px: _builtins.float | None = ...,
+        glass_colour_rgb: _builtins.int | None = ...,
+        tissue_strictness: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_method", b"_method", "_min_area_um2", b"_min_area_um2", "_min_hole_area_um2", b"_min_hole_area_um2", "_n_concepts", b"_n_concepts", "_seed", b"_seed", "_tile_px", b"_tile_px", "_tolerance_px", b"_tolerance_px", "_whole_region", b"_whole_region", "method", b"method", "min_area_um2", b"min_area_um2", "min_hole_area_um2", b"min_hole_area_um2", "n_concepts", b"n_concepts", "seed", b"seed", "tile_px", b"tile_px", "tolerance_px", b"tolerance_px", "whole_region", b"whole_region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb", "_method", b"_method", "_min_area_um2", b"_min_area_um2", "_min_hole_area_um2", b"_min_hole_area_um2", "_n_concepts", b"_n_concepts", "_seed", b"_seed", "_tile_px", b"_tile_px", "_tissue_strictness", b"_tissue_strictness", "_tolerance_px", b"_tolerance_px", "_whole_region", b"_whole_region", "glass_colour_rgb", b"glass_colour_rgb", "method", b"method", "min_area_um2", b"min_area_um2", "min_hole_area_um2", b"min_hole_area_um2", "n_concepts", b"n_concepts", "seed", b"seed", "tile_px", b"tile_px", "tissue_strictness", b"tissue_strictness", "tolerance_px", b"tolerance_px", "whole_region", b"whole_region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_method", b"_method", "_min_area_um2", b"_min_area_um2", "_min_hole_area_um2", b"_min_hole_area_um2", "_n_concepts", b"_n_concepts", "_seed", b"_seed", "_tile_px", b"_tile_px", "_tolerance_px", b"_tolerance_px", "_whole_region", b"_whole_region", "method", b"method", "min_area_um2", b"min_area_um2", "min_hole_area_um2", b"min_hole_area_um2", "n_concepts", b"n_concepts", "seed", b"seed", "tile_px", b"tile_px", "tolerance_px", b"tolerance_px", "whole_region", b"whole_region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb", "_method", b"_method", "_min_area_um2", b"_min_area_um2", "_min_hole_area_um2", b"_min_hole_area_um2", "_n_concepts", b"_n_concepts", "_seed", b"_seed", "_tile_px", b"_tile_px", "_tissue_strictness", b"_tissue_strictness", "_tolerance_px", b"_tolerance_px", "_whole_region", b"_whole_region", "glass_colour_rgb", b"glass_colour_rgb", "method", b"method", "min_area_um2", b"min_area_um2", "min_hole_area_um2", b"min_hole_area_um2", "n_concepts", b"n_concepts", "seed", b"seed", "tile_px", b"tile_px", "tissue_strictness", b"tissue_strictness", "tolerance_px", b"tolerance_px", "whole_region", b"whole_region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__glass_colour_rgb: _TypeAlias = _typing.Literal["glass_colour_rgb"]  # noqa: Y015
+    _WhichOneofArgType__glass_colour_rgb: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb"]  # noqa: Y015
     _WhichOneofReturnType__method: _TypeAlias = _typing.Literal["method"]  # noqa: Y015
     _WhichOneofArgType__method: _TypeAlias = _typing.Literal["_method", b"_method"]  # noqa: Y015
     _WhichOneofReturnType__min_area_um2: _TypeAlias = _typing.Literal["min_area_um2"]  # noqa: Y015
@@ -198,10 +208,14 @@ class SegmentSettings(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__tile_px: _TypeAlias = _typing.Literal["tile_px"]  # noqa: Y015
     _WhichOneofArgType__tile_px: _TypeAlias = _typing.Literal["_tile_px", b"_tile_px"]  # noqa: Y015
+    _WhichOneofReturnType__tissue_strictness: _TypeAlias = _typing.Literal["tissue_strictness"]  # noqa: Y015
+    _WhichOneofArgType__tissue_strictness: _TypeAlias = _typing.Literal["_tissue_strictness", b"_tissue_strictness"]  # noqa: Y015
     _WhichOneofReturnType__tolerance_px: _TypeAlias = _typing.Literal["tolerance_px"]  # noqa: Y015
     _WhichOneofArgType__tolerance_px: _TypeAlias = _typing.Literal["_tolerance_px", b"_tolerance_px"]  # noqa: Y015
     _WhichOneofReturnType__whole_region: _TypeAlias = _typing.Literal["whole_region"]  # noqa: Y015
     _WhichOneofArgType__whole_region: _TypeAlias = _typing.Literal["_whole_region", b"_whole_region"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__glass_colour_rgb) -> _WhichOneofReturnType__glass_colour_rgb | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__method) -> _WhichOneofReturnType__method | None: ...
     @_typing.overload
@@ -214,6 +228,8 @@ class SegmentSettings(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tile_px) -> _WhichOneofReturnType__tile_px | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tissue_strictness) -> _WhichOneofReturnType__tissue_strictness | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tolerance_px) -> _WhichOneofReturnType__tolerance_px | None: ...
     @_typing.overload

@@ -27,7 +27,7 @@ from conceptseg.v1 import common_pb2 as conceptseg_dot_v1_dot_common__pb2
 from conceptseg.v1 import segment_pb2 as conceptseg_dot_v1_dot_segment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63onceptseg/v1/fit.proto\x12\rconceptseg.v1\x1a\x1d\x63onceptseg/v1/catalogue.proto\x1a\x1a\x63onceptseg/v1/common.proto\x1a\x1b\x63onceptseg/v1/segment.proto\"\xd7\x01\n\x12\x46itConceptsRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .conceptseg.v1.FitConceptsHeaderH\x00\x12-\n\x06pixels\x18\x02 \x01(\x0b\x32\x1b.conceptseg.v1.PixelsHeaderH\x00\x12(\n\x04tile\x18\x03 \x01(\x0b\x32\x18.conceptseg.v1.PixelTileH\x00\x12)\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x19.conceptseg.v1.FileRegionH\x00\x42\t\n\x07\x63ontent\"\xb2\x02\n\x11\x46itConceptsHeader\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\n\n\x02ks\x18\x02 \x03(\x05\x12\x0c\n\x04seed\x18\x03 \x01(\r\x12\x1e\n\x11tokens_per_region\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x0cregion_count\x18\x05 \x01(\x05\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x44\n\nprovenance\x18\x07 \x03(\x0b\x32\x30.conceptseg.v1.FitConceptsHeader.ProvenanceEntry\x12\x0c\n\x04save\x18\x08 \x01(\x08\x12\x11\n\toverwrite\x18\t \x01(\x08\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_tokens_per_region\"\x9b\x01\n\nFileRegion\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12 \n\x13image_pixel_size_um\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06series\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x16\n\x14_image_pixel_size_umB\t\n\x07_series\"w\n\x08\x46itEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x35\n\ndictionary\x18\x02 \x01(\x0b\x32\x1f.conceptseg.v1.FittedDictionaryH\x00\x42\x07\n\x05\x65vent\"\\\n\x10\x46ittedDictionary\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.conceptseg.v1.DictionaryInfo\x12\x0c\n\x04\x66ile\x18\x02 \x01(\x0c\x12\r\n\x05saved\x18\x03 \x01(\x08\x42%\n\x17io.github.conceptseg.v1B\x08\x46itProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x63onceptseg/v1/fit.proto\x12\rconceptseg.v1\x1a\x1d\x63onceptseg/v1/catalogue.proto\x1a\x1a\x63onceptseg/v1/common.proto\x1a\x1b\x63onceptseg/v1/segment.proto\"\xd7\x01\n\x12\x46itConceptsRequest\x12\x32\n\x06header\x18\x01 \x01(\x0b\x32 .conceptseg.v1.FitConceptsHeaderH\x00\x12-\n\x06pixels\x18\x02 \x01(\x0b\x32\x1b.conceptseg.v1.PixelsHeaderH\x00\x12(\n\x04tile\x18\x03 \x01(\x0b\x32\x18.conceptseg.v1.PixelTileH\x00\x12)\n\x04\x66ile\x18\x04 \x01(\x0b\x32\x19.conceptseg.v1.FileRegionH\x00\x42\t\n\x07\x63ontent\"\x9c\x03\n\x11\x46itConceptsHeader\x12\x0f\n\x07\x65ncoder\x18\x01 \x01(\t\x12\n\n\x02ks\x18\x02 \x03(\x05\x12\x0c\n\x04seed\x18\x03 \x01(\r\x12\x1e\n\x11tokens_per_region\x18\x04 \x01(\x05H\x00\x88\x01\x01\x12\x14\n\x0cregion_count\x18\x05 \x01(\x05\x12\x0c\n\x04name\x18\x06 \x01(\t\x12\x44\n\nprovenance\x18\x07 \x03(\x0b\x32\x30.conceptseg.v1.FitConceptsHeader.ProvenanceEntry\x12\x0c\n\x04save\x18\x08 \x01(\x08\x12\x11\n\toverwrite\x18\t \x01(\x08\x12\x1d\n\x10glass_colour_rgb\x18\n \x01(\x05H\x01\x88\x01\x01\x12\x1e\n\x11tissue_strictness\x18\x0b \x01(\x01H\x02\x88\x01\x01\x1a\x31\n\x0fProvenanceEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x14\n\x12_tokens_per_regionB\x13\n\x11_glass_colour_rgbB\x14\n\x12_tissue_strictness\"\x9b\x01\n\nFileRegion\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12 \n\x13image_pixel_size_um\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x06series\x18\x04 \x01(\x05H\x01\x88\x01\x01\x42\x16\n\x14_image_pixel_size_umB\t\n\x07_series\"w\n\x08\x46itEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x35\n\ndictionary\x18\x02 \x01(\x0b\x32\x1f.conceptseg.v1.FittedDictionaryH\x00\x42\x07\n\x05\x65vent\"\\\n\x10\x46ittedDictionary\x12+\n\x04info\x18\x01 \x01(\x0b\x32\x1d.conceptseg.v1.DictionaryInfo\x12\x0c\n\x04\x66ile\x18\x02 \x01(\x0c\x12\r\n\x05saved\x18\x03 \x01(\x08\x42%\n\x17io.github.conceptseg.v1B\x08\x46itProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,13 +40,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FITCONCEPTSREQUEST']._serialized_start=131
   _globals['_FITCONCEPTSREQUEST']._serialized_end=346
   _globals['_FITCONCEPTSHEADER']._serialized_start=349
-  _globals['_FITCONCEPTSHEADER']._serialized_end=655
-  _globals['_FITCONCEPTSHEADER_PROVENANCEENTRY']._serialized_start=584
-  _globals['_FITCONCEPTSHEADER_PROVENANCEENTRY']._serialized_end=633
-  _globals['_FILEREGION']._serialized_start=658
-  _globals['_FILEREGION']._serialized_end=813
-  _globals['_FITEVENT']._serialized_start=815
-  _globals['_FITEVENT']._serialized_end=934
-  _globals['_FITTEDDICTIONARY']._serialized_start=936
-  _globals['_FITTEDDICTIONARY']._serialized_end=1028
+  _globals['_FITCONCEPTSHEADER']._serialized_end=761
+  _globals['_FITCONCEPTSHEADER_PROVENANCEENTRY']._serialized_start=647
+  _globals['_FITCONCEPTSHEADER_PROVENANCEENTRY']._serialized_end=696
+  _globals['_FILEREGION']._serialized_start=764
+  _globals['_FILEREGION']._serialized_end=919
+  _globals['_FITEVENT']._serialized_start=921
+  _globals['_FITEVENT']._serialized_end=1040
+  _globals['_FITTEDDICTIONARY']._serialized_start=1042
+  _globals['_FITTEDDICTIONARY']._serialized_end=1134
 # @@protoc_insertion_point(module_scope)

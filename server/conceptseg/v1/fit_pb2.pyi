@@ -100,6 +100,8 @@ class FitConceptsHeader(_message.Message):
     PROVENANCE_FIELD_NUMBER: _builtins.int
     SAVE_FIELD_NUMBER: _builtins.int
     OVERWRITE_FIELD_NUMBER: _builtins.int
+    GLASS_COLOUR_RGB_FIELD_NUMBER: _builtins.int
+    TISSUE_STRICTNESS_FIELD_NUMBER: _builtins.int
     encoder: _builtins.str
     """Name of the encoder; "default" when empty."""
     seed: _builtins.int
@@ -118,6 +120,10 @@ class FitConceptsHeader(_message.Message):
     """Keep the dictionaries in the server's user folder, so that later calls can name them. Needs a name."""
     overwrite: _builtins.bool
     """Replace dictionaries of the user folder that have the same name, instead of refusing to."""
+    glass_colour_rgb: _builtins.int
+    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slides is wrong."""
+    tissue_strictness: _builtins.float
+    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset."""
     @_builtins.property
     def ks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of concepts: one dictionary each, 1 to 1024, at most 16 of them."""
@@ -138,13 +144,24 @@ class FitConceptsHeader(_message.Message):
         provenance: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         save: _builtins.bool = ...,
         overwrite: _builtins.bool = ...,
+        glass_colour_rgb: _builtins.int | None = ...,
+        tissue_strictness: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tokens_per_region", b"_tokens_per_region", "tokens_per_region", b"tokens_per_region"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb", "_tissue_strictness", b"_tissue_strictness", "_tokens_per_region", b"_tokens_per_region", "glass_colour_rgb", b"glass_colour_rgb", "tissue_strictness", b"tissue_strictness", "tokens_per_region", b"tokens_per_region"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tokens_per_region", b"_tokens_per_region", "encoder", b"encoder", "ks", b"ks", "name", b"name", "overwrite", b"overwrite", "provenance", b"provenance", "region_count", b"region_count", "save", b"save", "seed", b"seed", "tokens_per_region", b"tokens_per_region"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb", "_tissue_strictness", b"_tissue_strictness", "_tokens_per_region", b"_tokens_per_region", "encoder", b"encoder", "glass_colour_rgb", b"glass_colour_rgb", "ks", b"ks", "name", b"name", "overwrite", b"overwrite", "provenance", b"provenance", "region_count", b"region_count", "save", b"save", "seed", b"seed", "tissue_strictness", b"tissue_strictness", "tokens_per_region", b"tokens_per_region"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__glass_colour_rgb: _TypeAlias = _typing.Literal["glass_colour_rgb"]  # noqa: Y015
+    _WhichOneofArgType__glass_colour_rgb: _TypeAlias = _typing.Literal["_glass_colour_rgb", b"_glass_colour_rgb"]  # noqa: Y015
+    _WhichOneofReturnType__tissue_strictness: _TypeAlias = _typing.Literal["tissue_strictness"]  # noqa: Y015
+    _WhichOneofArgType__tissue_strictness: _TypeAlias = _typing.Literal["_tissue_strictness", b"_tissue_strictness"]  # noqa: Y015
     _WhichOneofReturnType__tokens_per_region: _TypeAlias = _typing.Literal["tokens_per_region"]  # noqa: Y015
     _WhichOneofArgType__tokens_per_region: _TypeAlias = _typing.Literal["_tokens_per_region", b"_tokens_per_region"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__glass_colour_rgb) -> _WhichOneofReturnType__glass_colour_rgb | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tissue_strictness) -> _WhichOneofReturnType__tissue_strictness | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tokens_per_region) -> _WhichOneofReturnType__tokens_per_region | None: ...
 
 Global___FitConceptsHeader: _TypeAlias = FitConceptsHeader  # noqa: Y015

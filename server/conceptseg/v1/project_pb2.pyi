@@ -278,6 +278,7 @@ class ImageFinished(_message.Message):
     REPLACED_COUNT_FIELD_NUMBER: _builtins.int
     SEGMENT_SECONDS_FIELD_NUMBER: _builtins.int
     WRITE_SECONDS_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
     state: _builtins.str
     """"done"; "skipped", it had results; "resumed", the run that is resumed had done it; "empty", it has no annotation
     of the class; "failed". The others go on.
@@ -296,6 +297,10 @@ class ImageFinished(_message.Message):
     def image(self) -> Global___ProjectImage:
         """The image."""
 
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences about its slide that the user should know, to be shown as they are."""
+
     def __init__(
         self,
         *,
@@ -306,10 +311,11 @@ class ImageFinished(_message.Message):
         replaced_count: _builtins.int = ...,
         segment_seconds: _builtins.float = ...,
         write_seconds: _builtins.float = ...,
+        remarks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["image", b"image"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "message", b"message", "polygon_count", b"polygon_count", "replaced_count", b"replaced_count", "segment_seconds", b"segment_seconds", "state", b"state", "write_seconds", b"write_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["image", b"image", "message", b"message", "polygon_count", b"polygon_count", "remarks", b"remarks", "replaced_count", b"replaced_count", "segment_seconds", b"segment_seconds", "state", b"state", "write_seconds", b"write_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from conceptseg.v1 import common_pb2 as conceptseg_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/segment.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\x81\x01\n\x14SegmentPixelsRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".conceptseg.v1.SegmentPixelsHeaderH\x00\x12(\n\x04tile\x18\x02 \x01(\x0b\x32\x18.conceptseg.v1.PixelTileH\x00\x42\t\n\x07\x63ontent\"r\n\x13SegmentPixelsHeader\x12+\n\x06pixels\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.PixelsHeader\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\"u\n\x0cPixelsHeader\x12\x12\n\nimage_name\x18\x01 \x01(\t\x12&\n\x04grid\x18\x02 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\"r\n\tPixelTile\x12\'\n\x04rect\x18\x01 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12.\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32\x1c.conceptseg.v1.PixelEncoding\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x80\x02\n\x14SegmentRegionRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12 \n\x13image_pixel_size_um\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12.\n\x07options\x18\x04 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\x12\x13\n\x0bimage_width\x18\x05 \x01(\x05\x12\x14\n\x0cimage_height\x18\x06 \x01(\x05\x12\x13\n\x06series\x18\x07 \x01(\x05H\x01\x88\x01\x01\x42\x16\n\x14_image_pixel_size_umB\t\n\x07_series\"\xde\x01\n\x0cSegmentEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x30\n\x07summary\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentSummaryH\x00\x12/\n\x08polygons\x18\x03 \x01(\x0b\x32\x1b.conceptseg.v1.PolygonBatchH\x00\x12\x35\n\x0elabel_map_rows\x18\x04 \x01(\x0b\x32\x1b.conceptseg.v1.LabelMapRowsH\x00\x42\x07\n\x05\x65vent\"\xbc\x02\n\x0eSegmentSummary\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nimage_name\x18\x02 \x01(\t\x12&\n\x04grid\x18\x03 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x12\n\ndictionary\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x1e\n\x11relative_residual\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12+\n\x06stages\x18\x08 \x03(\x0b\x32\x1b.conceptseg.v1.StageSeconds\x12/\n\x08\x63oncepts\x18\t \x03(\x0b\x32\x1d.conceptseg.v1.ConceptSummary\x12\x15\n\rpolygon_count\x18\n \x01(\x05\x42\x14\n\x12_relative_residual\".\n\x0cStageSeconds\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\x97\x01\n\x0e\x43onceptSummary\x12\x32\n\rconcept_class\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ConceptClass\x12\x10\n\x08\x61rea_um2\x18\x02 \x01(\x01\x12\x14\n\x0c\x61rea_percent\x18\x03 \x01(\x01\x12\x10\n\x08polygons\x18\x04 \x01(\x05\x12\x17\n\x0fmean_activation\x18\x05 \x01(\x01\"Z\n\x0cPolygonBatch\x12\x19\n\x11measurement_names\x18\x01 \x03(\t\x12/\n\x08polygons\x18\x02 \x03(\x0b\x32\x1d.conceptseg.v1.ConceptPolygon\"D\n\x0e\x43onceptPolygon\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\x05\x12\x0b\n\x03wkb\x18\x02 \x01(\x0c\x12\x14\n\x0cmeasurements\x18\x03 \x03(\x01\"]\n\x0cLabelMapRows\x12\x11\n\tfirst_row\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x17\n\x0f\x62ytes_per_label\x18\x03 \x01(\x05\x12\x13\n\x0bzlib_labels\x18\x04 \x01(\x0c*|\n\rPixelEncoding\x12\x1e\n\x1aPIXEL_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16PIXEL_ENCODING_RAW_RGB\x10\x01\x12\x17\n\x13PIXEL_ENCODING_JPEG\x10\x02\x12\x16\n\x12PIXEL_ENCODING_PNG\x10\x03\x42)\n\x17io.github.conceptseg.v1B\x0cSegmentProtoP\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x63onceptseg/v1/segment.proto\x12\rconceptseg.v1\x1a\x1a\x63onceptseg/v1/common.proto\"\x81\x01\n\x14SegmentPixelsRequest\x12\x34\n\x06header\x18\x01 \x01(\x0b\x32\".conceptseg.v1.SegmentPixelsHeaderH\x00\x12(\n\x04tile\x18\x02 \x01(\x0b\x32\x18.conceptseg.v1.PixelTileH\x00\x42\t\n\x07\x63ontent\"r\n\x13SegmentPixelsHeader\x12+\n\x06pixels\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.PixelsHeader\x12.\n\x07options\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\"\xa5\x01\n\x0cPixelsHeader\x12\x12\n\nimage_name\x18\x01 \x01(\t\x12&\n\x04grid\x18\x02 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12)\n\x06window\x18\x03 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12.\n\x08overview\x18\x04 \x01(\x0b\x32\x1c.conceptseg.v1.ImageOverview\"f\n\rImageOverview\x12\x13\n\x0bimage_width\x18\x01 \x01(\x05\x12\x14\n\x0cimage_height\x18\x02 \x01(\x05\x12\r\n\x05width\x18\x03 \x01(\x05\x12\x0e\n\x06height\x18\x04 \x01(\x05\x12\x0b\n\x03rgb\x18\x05 \x01(\x0c\"r\n\tPixelTile\x12\'\n\x04rect\x18\x01 \x01(\x0b\x32\x19.conceptseg.v1.OutputRect\x12.\n\x08\x65ncoding\x18\x02 \x01(\x0e\x32\x1c.conceptseg.v1.PixelEncoding\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x80\x02\n\x14SegmentRegionRequest\x12\x0c\n\x04path\x18\x01 \x01(\t\x12%\n\x06region\x18\x02 \x01(\x0b\x32\x15.conceptseg.v1.Region\x12 \n\x13image_pixel_size_um\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12.\n\x07options\x18\x04 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentOptions\x12\x13\n\x0bimage_width\x18\x05 \x01(\x05\x12\x14\n\x0cimage_height\x18\x06 \x01(\x05\x12\x13\n\x06series\x18\x07 \x01(\x05H\x01\x88\x01\x01\x42\x16\n\x14_image_pixel_size_umB\t\n\x07_series\"\xde\x01\n\x0cSegmentEvent\x12+\n\x08progress\x18\x01 \x01(\x0b\x32\x17.conceptseg.v1.ProgressH\x00\x12\x30\n\x07summary\x18\x02 \x01(\x0b\x32\x1d.conceptseg.v1.SegmentSummaryH\x00\x12/\n\x08polygons\x18\x03 \x01(\x0b\x32\x1b.conceptseg.v1.PolygonBatchH\x00\x12\x35\n\x0elabel_map_rows\x18\x04 \x01(\x0b\x32\x1b.conceptseg.v1.LabelMapRowsH\x00\x42\x07\n\x05\x65vent\"\xcd\x02\n\x0eSegmentSummary\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x12\n\nimage_name\x18\x02 \x01(\t\x12&\n\x04grid\x18\x03 \x01(\x0b\x32\x18.conceptseg.v1.PixelGrid\x12\x0f\n\x07\x65ncoder\x18\x04 \x01(\t\x12\x12\n\ndictionary\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\x1e\n\x11relative_residual\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12+\n\x06stages\x18\x08 \x03(\x0b\x32\x1b.conceptseg.v1.StageSeconds\x12/\n\x08\x63oncepts\x18\t \x03(\x0b\x32\x1d.conceptseg.v1.ConceptSummary\x12\x15\n\rpolygon_count\x18\n \x01(\x05\x12\x0f\n\x07remarks\x18\x0b \x03(\tB\x14\n\x12_relative_residual\".\n\x0cStageSeconds\x12\r\n\x05stage\x18\x01 \x01(\t\x12\x0f\n\x07seconds\x18\x02 \x01(\x01\"\x97\x01\n\x0e\x43onceptSummary\x12\x32\n\rconcept_class\x18\x01 \x01(\x0b\x32\x1b.conceptseg.v1.ConceptClass\x12\x10\n\x08\x61rea_um2\x18\x02 \x01(\x01\x12\x14\n\x0c\x61rea_percent\x18\x03 \x01(\x01\x12\x10\n\x08polygons\x18\x04 \x01(\x05\x12\x17\n\x0fmean_activation\x18\x05 \x01(\x01\"Z\n\x0cPolygonBatch\x12\x19\n\x11measurement_names\x18\x01 \x03(\t\x12/\n\x08polygons\x18\x02 \x03(\x0b\x32\x1d.conceptseg.v1.ConceptPolygon\"D\n\x0e\x43onceptPolygon\x12\x0f\n\x07\x63oncept\x18\x01 \x01(\x05\x12\x0b\n\x03wkb\x18\x02 \x01(\x0c\x12\x14\n\x0cmeasurements\x18\x03 \x03(\x01\"]\n\x0cLabelMapRows\x12\x11\n\tfirst_row\x18\x01 \x01(\x05\x12\x0c\n\x04rows\x18\x02 \x01(\x05\x12\x17\n\x0f\x62ytes_per_label\x18\x03 \x01(\x05\x12\x13\n\x0bzlib_labels\x18\x04 \x01(\x0c*|\n\rPixelEncoding\x12\x1e\n\x1aPIXEL_ENCODING_UNSPECIFIED\x10\x00\x12\x1a\n\x16PIXEL_ENCODING_RAW_RGB\x10\x01\x12\x17\n\x13PIXEL_ENCODING_JPEG\x10\x02\x12\x16\n\x12PIXEL_ENCODING_PNG\x10\x03\x42)\n\x17io.github.conceptseg.v1B\x0cSegmentProtoP\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,30 +33,32 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'conceptseg.v1.segment_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\027io.github.conceptseg.v1B\014SegmentProtoP\001'
-  _globals['_PIXELENCODING']._serialized_start=1819
-  _globals['_PIXELENCODING']._serialized_end=1943
+  _globals['_PIXELENCODING']._serialized_start=1989
+  _globals['_PIXELENCODING']._serialized_end=2113
   _globals['_SEGMENTPIXELSREQUEST']._serialized_start=75
   _globals['_SEGMENTPIXELSREQUEST']._serialized_end=204
   _globals['_SEGMENTPIXELSHEADER']._serialized_start=206
   _globals['_SEGMENTPIXELSHEADER']._serialized_end=320
-  _globals['_PIXELSHEADER']._serialized_start=322
-  _globals['_PIXELSHEADER']._serialized_end=439
-  _globals['_PIXELTILE']._serialized_start=441
-  _globals['_PIXELTILE']._serialized_end=555
-  _globals['_SEGMENTREGIONREQUEST']._serialized_start=558
-  _globals['_SEGMENTREGIONREQUEST']._serialized_end=814
-  _globals['_SEGMENTEVENT']._serialized_start=817
-  _globals['_SEGMENTEVENT']._serialized_end=1039
-  _globals['_SEGMENTSUMMARY']._serialized_start=1042
-  _globals['_SEGMENTSUMMARY']._serialized_end=1358
-  _globals['_STAGESECONDS']._serialized_start=1360
-  _globals['_STAGESECONDS']._serialized_end=1406
-  _globals['_CONCEPTSUMMARY']._serialized_start=1409
-  _globals['_CONCEPTSUMMARY']._serialized_end=1560
-  _globals['_POLYGONBATCH']._serialized_start=1562
-  _globals['_POLYGONBATCH']._serialized_end=1652
-  _globals['_CONCEPTPOLYGON']._serialized_start=1654
-  _globals['_CONCEPTPOLYGON']._serialized_end=1722
-  _globals['_LABELMAPROWS']._serialized_start=1724
-  _globals['_LABELMAPROWS']._serialized_end=1817
+  _globals['_PIXELSHEADER']._serialized_start=323
+  _globals['_PIXELSHEADER']._serialized_end=488
+  _globals['_IMAGEOVERVIEW']._serialized_start=490
+  _globals['_IMAGEOVERVIEW']._serialized_end=592
+  _globals['_PIXELTILE']._serialized_start=594
+  _globals['_PIXELTILE']._serialized_end=708
+  _globals['_SEGMENTREGIONREQUEST']._serialized_start=711
+  _globals['_SEGMENTREGIONREQUEST']._serialized_end=967
+  _globals['_SEGMENTEVENT']._serialized_start=970
+  _globals['_SEGMENTEVENT']._serialized_end=1192
+  _globals['_SEGMENTSUMMARY']._serialized_start=1195
+  _globals['_SEGMENTSUMMARY']._serialized_end=1528
+  _globals['_STAGESECONDS']._serialized_start=1530
+  _globals['_STAGESECONDS']._serialized_end=1576
+  _globals['_CONCEPTSUMMARY']._serialized_start=1579
+  _globals['_CONCEPTSUMMARY']._serialized_end=1730
+  _globals['_POLYGONBATCH']._serialized_start=1732
+  _globals['_POLYGONBATCH']._serialized_end=1822
+  _globals['_CONCEPTPOLYGON']._serialized_start=1824
+  _globals['_CONCEPTPOLYGON']._serialized_end=1892
+  _globals['_LABELMAPROWS']._serialized_start=1894
+  _globals['_LABELMAPROWS']._serialized_end=1987
 # @@protoc_insertion_point(module_scope)

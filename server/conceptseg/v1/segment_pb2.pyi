@@ -119,6 +119,7 @@ class PixelsHeader(_message.Message):
     IMAGE_NAME_FIELD_NUMBER: _builtins.int
     GRID_FIELD_NUMBER: _builtins.int
     WINDOW_FIELD_NUMBER: _builtins.int
+    OVERVIEW_FIELD_NUMBER: _builtins.int
     image_name: _builtins.str
     """Name of the image, for results and messages; at most 500 characters."""
     @_builtins.property
@@ -131,20 +132,67 @@ class PixelsHeader(_message.Message):
         (PlanRegion says how much). Unset for the bare grid. Beyond it, the server continues with the mirror image.
         """
 
+    @_builtins.property
+    def overview(self) -> Global___ImageOverview:
+        """The whole image, in which its glass is found: the result then does not depend on the region. Unset for glass that
+        is nearly white.
+        """
+
     def __init__(
         self,
         *,
         image_name: _builtins.str = ...,
         grid: _common_pb2.PixelGrid | None = ...,
         window: _common_pb2.OutputRect | None = ...,
+        overview: Global___ImageOverview | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "window", b"window"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "overview", b"overview", "window", b"window"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "image_name", b"image_name", "window", b"window"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["grid", b"grid", "image_name", b"image_name", "overview", b"overview", "window", b"window"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PixelsHeader: _TypeAlias = PixelsHeader  # noqa: Y015
+
+@_typing.final
+class ImageOverview(_message.Message):
+    """A whole image as a small picture: all of it with 512 px on its longer side (or the image itself where it is smaller),
+    or a mosaic of patches from a regular grid of places, where its smallest level is too large to be read.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    HEIGHT_FIELD_NUMBER: _builtins.int
+    RGB_FIELD_NUMBER: _builtins.int
+    image_width: _builtins.int
+    """Full-resolution px per row of the image."""
+    image_height: _builtins.int
+    """Full-resolution px per column."""
+    width: _builtins.int
+    """Px per row of the picture."""
+    height: _builtins.int
+    """Px per column of the picture."""
+    rgb: _builtins.bytes
+    """Red, green, blue, 8 bits each, row by row without padding: 3 * width * height bytes."""
+    def __init__(
+        self,
+        *,
+        image_width: _builtins.int = ...,
+        image_height: _builtins.int = ...,
+        width: _builtins.int = ...,
+        height: _builtins.int = ...,
+        rgb: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["height", b"height", "image_height", b"image_height", "image_width", b"image_width", "rgb", b"rgb", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ImageOverview: _TypeAlias = ImageOverview  # noqa: Y015
 
 @_typing.final
 class PixelTile(_message.Message):
@@ -289,6 +337,7 @@ class SegmentSummary(_message.Message):
     STAGES_FIELD_NUMBER: _builtins.int
     CONCEPTS_FIELD_NUMBER: _builtins.int
     POLYGON_COUNT_FIELD_NUMBER: _builtins.int
+    REMARKS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Identifies the run; goes into the metadata of every object."""
     image_name: _builtins.str
@@ -315,6 +364,10 @@ class SegmentSummary(_message.Message):
     def concepts(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConceptSummary]:
         """One per concept of the dictionary, in order."""
 
+    @_builtins.property
+    def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Sentences about the slide that the user should know, to be shown as they are."""
+
     def __init__(
         self,
         *,
@@ -328,10 +381,11 @@ class SegmentSummary(_message.Message):
         stages: _abc.Iterable[Global___StageSeconds] | None = ...,
         concepts: _abc.Iterable[Global___ConceptSummary] | None = ...,
         polygon_count: _builtins.int = ...,
+        remarks: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_relative_residual", b"_relative_residual", "grid", b"grid", "relative_residual", b"relative_residual"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative_residual", b"_relative_residual", "concepts", b"concepts", "dictionary", b"dictionary", "encoder", b"encoder", "grid", b"grid", "image_name", b"image_name", "method", b"method", "polygon_count", b"polygon_count", "relative_residual", b"relative_residual", "run_id", b"run_id", "stages", b"stages"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_relative_residual", b"_relative_residual", "concepts", b"concepts", "dictionary", b"dictionary", "encoder", b"encoder", "grid", b"grid", "image_name", b"image_name", "method", b"method", "polygon_count", b"polygon_count", "relative_residual", b"relative_residual", "remarks", b"remarks", "run_id", b"run_id", "stages", b"stages"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__relative_residual: _TypeAlias = _typing.Literal["relative_residual"]  # noqa: Y015
     _WhichOneofArgType__relative_residual: _TypeAlias = _typing.Literal["_relative_residual", b"_relative_residual"]  # noqa: Y015

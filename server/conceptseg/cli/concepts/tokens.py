@@ -11,11 +11,13 @@ from typing import Any, TypeVar
 import click
 
 from conceptseg.cli.image_inputs import find_images
-from conceptseg.cli.options import FILE
+from conceptseg.cli.options import FILE, tissue_options
 from conceptseg.cli.progress import progress_bar
 from conceptseg.domain.per_file import PerFile
 from conceptseg.encoders.encoder import Encoder
 from conceptseg.encoders.load import load_encoder
+from conceptseg.imaging.glass import Colour
+from conceptseg.imaging.slide import TissueSettings
 from conceptseg.pipeline.collect import Collected, collect_tokens
 from conceptseg.pipeline.sampling import MAX_TOKENS, TOKENS_PER_SOURCE
 from conceptseg.pipeline.token_store import TokenStore
@@ -36,6 +38,8 @@ class TokenOptions:
         seed: Chooses the tokens.
         work: Folder that keeps the samples.
         skip_bad: Leave out images that cannot be used.
+        glass_colour: Of bare glass; None to find it in every image.
+        tissue_strictness: How much stain tissue must have, as a factor of the usual.
     """
 
     inputs: tuple[Path, ...]
@@ -46,6 +50,8 @@ class TokenOptions:
     seed: int
     work: Path | None
     skip_bad: bool
+    glass_colour: Colour | None
+    tissue_strictness: float
 
     def collect(
         self, *, encoder: str, weights: Path | None, device: str, pixel_size_um: float | None
@@ -71,6 +77,7 @@ class TokenOptions:
                 seed=self.seed,
                 tokens_per_image=self.tokens_per_image,
                 max_tokens=self.max_tokens,
+                tissue=TissueSettings(glass_colour=self.glass_colour, strictness=self.tissue_strictness),
                 store=self._store(loaded, weights),
                 skip_bad=self.skip_bad,
                 progress=progress,
@@ -93,9 +100,15 @@ class TokenOptions:
                 "pixel size of the encoder in µm": repr(encoder.spec.pixel_size_um),
                 "weights": _weights(weights),
                 "seed": str(self.seed),
+                **self._tissue(),
             },
             channels=encoder.spec.channels,
         )
+
+    def _tissue(self) -> dict[str, str]:
+        """What was said about tissue, so that samples taken without a word stay good."""
+        said = {"colour of glass": self.glass_colour, "strictness of tissue": self.tissue_strictness}
+        return {name: str(value) for name, value in said.items() if value not in (None, 1)}
 
 
 def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Command], _Command]:
@@ -123,6 +136,7 @@ def token_options(*, tokens_per_image: int = TOKENS_PER_SOURCE) -> Callable[[_Co
             help="Keep what was sampled here: after an interruption, or for another k, no slide is read again.",
         ),
         click.option("--skip-bad", is_flag=True, help="Name and leave out images that cannot be used."),
+        tissue_options,
     )
 
     def decorate(command: _Command) -> _Command:

@@ -194,6 +194,14 @@ public final class ConceptSeg {
         return imageData;
     }
 
+    static int rgb(int red, int green, int blue) {
+        if (Math.min(red, Math.min(green, blue)) < 0 || Math.max(red, Math.max(green, blue)) > 255) {
+            throw new ConceptSegException(Kind.BAD_REQUEST, "A colour has red, green and blue from 0 to 255; got " + red
+                + ", " + green + ", " + blue + ".");
+        }
+        return red << 16 | green << 8 | blue;
+    }
+
     static String label(PathObject parent) {
         return DisplayName.of(parent);
     }

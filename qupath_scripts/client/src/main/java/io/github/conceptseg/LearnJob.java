@@ -58,6 +58,18 @@ public final class LearnJob extends RegionJob<LearnJob> {
         return this;
     }
 
+    /** Red, green and blue of bare glass, 0 to 255 each, where what is found in the image is wrong. */
+    public LearnJob glassColour(int red, int green, int blue) {
+        header.setGlassColourRgb(ConceptSeg.rgb(red, green, blue));
+        return this;
+    }
+
+    /** How much stain tissue must have, as a factor of the usual. */
+    public LearnJob tissueStrictness(double factor) {
+        header.setTissueStrictness(factor);
+        return this;
+    }
+
     /** The dictionaries become NAME-kK. */
     public LearnJob name(String name) {
         header.setName(name);

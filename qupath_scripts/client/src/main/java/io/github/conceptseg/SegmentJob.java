@@ -100,6 +100,19 @@ public final class SegmentJob extends RegionJob<SegmentJob> {
         return set("background", segment);
     }
 
+    /** Red, green and blue of bare glass, 0 to 255 each, where what is found in the image is wrong. */
+    public SegmentJob glassColour(int red, int green, int blue) {
+        options.getSettingsBuilder().setGlassColourRgb(ConceptSeg.rgb(red, green, blue));
+        settings.put("glassColour", red + ", " + green + ", " + blue);
+        return this;
+    }
+
+    /** How much stain tissue must have, as a factor of the usual: 0.5 takes half of it, 2 leaves pale tissue out. */
+    public SegmentJob tissueStrictness(double factor) {
+        options.getSettingsBuilder().setTissueStrictness(factor);
+        return set("tissueStrictness", factor);
+    }
+
     /** Smaller areas are given to their neighbours, in µm². */
     public SegmentJob minAreaUm2(double area) {
         options.getSettingsBuilder().setMinAreaUm2(area);

@@ -32,6 +32,7 @@ public final class SegmentReport {
             : String.format(Locale.ROOT, "%s: %s of %s (%s, %s, %.3g µm/px)", label,
                 Counted.of(polygons, "annotation"), Counted.of(concepts, "concept"), summary.getDictionary(),
                 summary.getMethod(), summary.getGrid().getGridPixelSizeUm()));
+        summary.getRemarksList().stream().filter(remark -> !lines.contains(remark)).forEach(lines::add);
     }
 
     void line(String line) {

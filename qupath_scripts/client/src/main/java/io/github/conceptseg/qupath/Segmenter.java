@@ -3,17 +3,21 @@ package io.github.conceptseg.qupath;
 import io.github.conceptseg.client.ConceptSegClient;
 import io.github.conceptseg.client.ConceptSegException;
 import io.github.conceptseg.client.SegmentOutcome;
+import io.github.conceptseg.v1.ImageOverview;
 import io.github.conceptseg.v1.OutputRect;
 import io.github.conceptseg.v1.PixelsHeader;
 import io.github.conceptseg.v1.PlanRegionRequest;
 import io.github.conceptseg.v1.PlanRegionResponse;
 import io.github.conceptseg.v1.PlannedTile;
 import io.github.conceptseg.v1.Progress;
+import io.github.conceptseg.v1.Region;
 import io.github.conceptseg.v1.SegmentOptions;
 import io.github.conceptseg.v1.SegmentPixelsHeader;
 import io.github.conceptseg.v1.SegmentRegionRequest;
 import java.awt.image.BufferedImage;
+import java.util.HashMap;
 import java.util.List;
+import java.util.Map;
 import java.util.function.BooleanSupplier;
 import java.util.function.Consumer;
 import qupath.lib.images.servers.ImageServer;
@@ -23,10 +27,14 @@ import qupath.lib.regions.ImagePlane;
 
 /** Segments the pixels of one parent at a time. */
 public final class Segmenter {
+    /** Class of annotations that hold nothing but tissue, whatever its colour. */
+    private static final String TISSUE = "Tissue";
+
     private final ConceptSegClient client;
     private final ImageServer<BufferedImage> server;
     private final double pixelSizeUm;
     private final ProjectLabels labels;
+    private final Map<List<Integer>, ImageOverview> overviews = new HashMap<>(); // of planes that were asked for
 
     /**
      * A segmenter for an image.
@@ -73,7 +81,11 @@ public final class Segmenter {
     public Segmented segment(PathObject parent, ImageFile file, SegmentOptions wanted, Consumer<Progress> progress,
             BooleanSupplier cancelled) {
         ParentRegion part = ParentRegion.of(parent, server);
-        SegmentOptions options = wanted.toBuilder().setClipWkb(part.clip()).build();
+        SegmentOptions.Builder inside = wanted.toBuilder().setClipWkb(part.clip());
+        if (TISSUE.equals(String.valueOf(parent.getPathClass()))) { // a person said that all of it is tissue
+            inside.getSettingsBuilder().setWholeRegion(true);
+        }
+        SegmentOptions options = inside.build();
         SegmentOutcome outcome = file == null ? sendPixels(part, options, progress, cancelled)
             : client.segmentRegion(regionOfFile(file, part, options), progress, cancelled);
         var chosen = labels.of(outcome.summary().getDictionary());
@@ -114,10 +126,14 @@ public final class Segmenter {
 
     PixelsHeader pixelsHeader(PlanRegionResponse plan) {
         String name = server.getMetadata().getName();
+        Region region = plan.getGrid().getRegion();
+        ImageOverview overview = overviews.computeIfAbsent(List.of(region.getZ(), region.getT()),
+            plane -> Overview.of(server, region.getZ(), region.getT()));
         return PixelsHeader.newBuilder()
             .setImageName(name.substring(0, Math.min(name.length(), 500)))
             .setGrid(plan.getGrid())
             .setWindow(plan.getWindow())
+            .setOverview(overview)
             .build();
     }
 
