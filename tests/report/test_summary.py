@@ -34,6 +34,7 @@ def test_the_json_has_the_documented_keys_and_nothing_else(result, tmp_path):
         "encoder": "default",
         "dictionary": "demo-k2",
         "method": "projection",
+        "remarks": [],
         "seconds": {"encode": 1.5, "total": 2.0},
         "concepts": [
             {
