@@ -508,3 +508,28 @@ def test_results_lie_on_the_slice_that_qupath_shows_or_that_of_their_parent(with
     # A rerun replaces what lies on its own slice, and nothing else.
     assert said["AGAIN"] == said["SECOND"]
     assert said["REPLACED"] == str(middle)
+
+
+# Tissue on tinted glass: its area in µm², and what the report says.
+SEGMENT_TINTED = """
+import io.github.conceptseg.ConceptSeg
+def report = ConceptSeg.segment(getCurrentImageData()).wholeImage().k(16).run()
+def own = getAnnotationObjects().findAll { it.getMetadata().containsKey("conceptseg.run") }
+println "AREA " + own.sum { it.getMeasurementList().get("Area µm^2") }
+println "SAID " + report.getLines().join(" | ")
+"""
+
+
+@pytest.mark.parametrize("name", ["pinkish_glass", "nearly_black_fill", "pale_tenth"])
+def test_glass_is_that_of_the_slide_as_in_a_local_run(with_extension, shared_data, tmp_path, name):
+    slide = shared_data.parent / f"cases/glass/{name}.tif"
+    script, summary = tmp_path / "tinted.groovy", tmp_path / "local.json"
+    script.write_text(SEGMENT_TINTED, encoding="utf-8")
+    output = with_extension.run(script, image=slide, project=False)
+    said = dict(line.split(" ", 1) for line in output.splitlines() if line.split(" ")[0].isupper())
+    command = [sys.executable, "-m", "conceptseg", "segment", slide, "--k", "16", "--summary", summary, "--quiet"]
+    subprocess.run([*command, "-o", tmp_path / "local.geojson"], check=True, timeout=600)
+    local = json.loads(summary.read_text(encoding="utf-8"))
+    area = sum(concept["area_um2"] for concept in local["concepts"])
+    assert float(said["AREA"]) == pytest.approx(area, rel=0.01)
+    assert ("very pale" in said["SAID"]) == (name == "pale_tenth")
