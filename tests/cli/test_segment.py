@@ -113,7 +113,9 @@ def test_the_colour_of_glass_that_a_user_gives_wins(tinted, tmp_path, capsys):
     assert "% of lilac.png is taken for tissue" in out
 
 
-@pytest.mark.parametrize(("colour", "message"), [("1,2", "R,G,B|red,green,blue"), ("0,0,0", "colour of glass")])
+@pytest.mark.parametrize(
+    ("colour", "message"), [("1,2", "red,green,blue from 20 to 255"), ("0,0,0", "colour of glass")]
+)
 def test_a_colour_of_glass_that_is_none_is_said(tinted, tmp_path, capsys, colour, message):
     options = ["--pixel-size-um", 0.5, "--glass-colour", colour, "-o", tmp_path / "a.geojson"]
     try:

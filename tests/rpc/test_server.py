@@ -581,6 +581,9 @@ class TestLimits:
             with pytest.raises(LimitError, match=r"learns nothing[\s\S]*--max-sent-megapixels"):
                 client.segment(source, settings=SegmentSettings(method="learned", n_concepts=4))
             assert client.fit([source], ks=[3])
+            with pytest.raises(LimitError, match=r"Choose a smaller region, let the server") as refused:
+                client.segment(make_source(16_000, 800))
+            assert "learns" not in str(refused.value)  # it does not with this method either
 
     def test_message_size(self, strict_server: Any) -> None:
         request = segment_pb2.SegmentRegionRequest(path="x" * (33 << 20))

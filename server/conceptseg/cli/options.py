@@ -114,7 +114,7 @@ def tissue_options(command: _Command) -> _Command:
             "--glass-colour",
             callback=_colour,
             metavar="R,G,B",
-            help="Colour of bare glass, 0 to 255 each, where tissue is not told from it. [default: as found]",
+            help="Colour of bare glass, 20 to 255 each, where tissue is not told from it. [default: as found]",
         ),
         click.option(
             "--tissue-strictness",
@@ -133,7 +133,7 @@ def _colour(_context: click.Context, _parameter: click.Parameter, value: str | N
     try:
         red, green, blue = (int(part) for part in value.split(","))
     except ValueError as error:
-        raise click.BadParameter(f"expected red,green,blue from 0 to 255, got {value!r}") from error
+        raise click.BadParameter(f"expected red,green,blue from 20 to 255, got {value!r}") from error
     return red, green, blue
 
 

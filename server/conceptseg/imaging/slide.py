@@ -54,7 +54,7 @@ class TissueSettings:
     """What a user says about a slide's tissue; it wins over what is found.
 
     Attributes:
-        glass_colour: Of bare glass, 0 … 255 each; None to find it in the slide.
+        glass_colour: Of bare glass, 20 … 255 each; None to find it in the slide.
         strictness: How much stain tissue must have, as a factor of the usual: more leaves pale areas out.
     """
 

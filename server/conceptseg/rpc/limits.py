@@ -67,11 +67,12 @@ class Limits:
         self._require_px(window.width, window.height, most=self.read_region_px, way_out="--max-read-megapixels")
         held = window.height if rows_held is None else min(window.height, rows_held)
         if window.width * held > self.sent_region_px:
+            way_out = "a smaller region" if rows_held else "a smaller region or a method that learns nothing from it"
             raise LimitError(
                 f"The region has {window.width} × {window.height} output px with its surroundings, and {held} of its "
                 f"rows are needed at the same time. This server holds at most {self.sent_region_px / 1e6:.0f} million "
-                "px of a region that is sent. Choose a smaller region or a method that learns nothing from it, let the "
-                "server read the file itself, or start the server with a larger --max-sent-megapixels."
+                f"px of a region that is sent. Choose {way_out}, let the server read the file itself, or start the "
+                "server with a larger --max-sent-megapixels."
             )
 
     def require_read_px(self, grid: PixelGrid) -> None:

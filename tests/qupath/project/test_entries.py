@@ -250,12 +250,24 @@ def test_a_link_to_a_project_is_the_project(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [("{", "damaged.*backup"), ("[]", "lists no images"), ("{}", "lists no")]
+    ("content", "message"),
+    [("{", "damaged.*Put a copy of the file in its place"), ("[]", "lists no images"), ("{}", "lists no")],
 )
 def test_a_damaged_project_says_what_to_do(tmp_path, content, message):
     file = tmp_path / "project.qpproj"
     file.write_text(content)
     with pytest.raises(ProjectError, match=message):
+        read_document(file)
+
+
+def test_the_previous_state_of_a_damaged_project_is_named_where_it_is(tmp_path):
+    file = tmp_path / "project.qpproj"
+    file.write_text("{")
+    with pytest.raises(ProjectError) as without:
+        read_document(file)
+    assert "backup" not in str(without.value)
+    file.with_name("project.qpproj.backup").write_text('{"images": []}')
+    with pytest.raises(ProjectError, match=r"beside it as project\.qpproj\.backup: rename that file\.$"):
         read_document(file)
 
 
@@ -276,7 +288,7 @@ def test_a_damaged_project_says_what_to_do(tmp_path, content, message):
 def test_an_image_of_a_damaged_kind_is_named(tmp_path, builder, message):
     file = tmp_path / "project.qpproj"
     file.write_text(json.dumps({"images": [{"entryID": 3, "serverBuilder": builder}]}))
-    with pytest.raises(ProjectError, match=f"damaged: expected {message}.*backup"):
+    with pytest.raises(ProjectError, match=f"damaged: expected {message}.*Put a copy"):
         entries_of(read_document(file))
 
 

@@ -104,7 +104,10 @@ def read_document(project: Path) -> dict[str, Any]:
     Raises:
         ProjectError: it cannot be read, is not a project of QuPath 0.2 or later, or is damaged.
     """
-    remedy = f"QuPath keeps its previous state beside it as {project.name}.backup: rename that file."
+    backup = project.with_name(f"{project.name}.backup")
+    remedy = "Put a copy of the file in its place."
+    if backup.is_file():
+        remedy = f"QuPath keeps its previous state beside it as {backup.name}: rename that file."
     try:
         document: dict[str, Any] = read_json(project, error=ProjectError, remedy=remedy)
     except FileNotFoundError as error:
