@@ -31,6 +31,19 @@ def test_unsound_json_is_named_with_the_way_out(content, encode):
         parse_json(encode(content), name="a.json", error=ProjectError, remedy="Move it away.")
 
 
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        ("{", "something else (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))"),
+        ("[1e400]", "the number 1e400, which is too large"),
+    ],
+)
+def test_what_came_is_named_in_one_sentence(content, what):
+    with pytest.raises(InvalidRequestError) as refused:
+        parse_json(content, name="a.json")
+    assert str(refused.value) == f"a.json is damaged: expected JSON, got {what}."
+
+
 def test_bytes_that_are_no_text_are_named():
     with pytest.raises(InvalidRequestError, match=r"a\.json is damaged"):
         parse_json(b'{"a": "\xff"}', name="a.json")

@@ -65,7 +65,9 @@ def parse_json(
     except RecursionError:
         deep = True
     except ValueError as problem:
-        raise error(f"{name} is damaged: expected JSON, got {problem}. {remedy}".strip()) from problem
+        # Python's own sentences are whole ones; ours name what came.
+        got = str(problem) if type(problem) is ValueError else f"something else ({problem})"
+        raise error(f"{name} is damaged: expected JSON, got {got}. {remedy}".strip()) from problem
     else:
         deep = _is_deep(document)
     if deep:

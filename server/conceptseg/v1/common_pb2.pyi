@@ -173,9 +173,9 @@ class SegmentSettings(_message.Message):
     tolerance_px: _builtins.float
     """How far outlines may move when simplified, in output px; 0 for the exact pixel outlines."""
     glass_colour_rgb: _builtins.int
-    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slide is wrong."""
+    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slide is wrong. Since protocol revision 5."""
     tissue_strictness: _builtins.float
-    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset."""
+    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset. Since protocol revision 5."""
     def __init__(
         self,
         *,

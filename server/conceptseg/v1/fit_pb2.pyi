@@ -121,9 +121,9 @@ class FitConceptsHeader(_message.Message):
     overwrite: _builtins.bool
     """Replace dictionaries of the user folder that have the same name, instead of refusing to."""
     glass_colour_rgb: _builtins.int
-    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slides is wrong."""
+    """Red, green and blue of bare glass as 0xRRGGBB, where what is found in the slides is wrong. Since protocol revision 5."""
     tissue_strictness: _builtins.float
-    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset."""
+    """How much stain tissue must have, as a factor of the usual, 0.1 to 10; 1 when unset. Since protocol revision 5."""
     @_builtins.property
     def ks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Numbers of concepts: one dictionary each, 1 to 1024, at most 16 of them."""

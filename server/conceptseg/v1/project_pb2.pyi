@@ -299,7 +299,7 @@ class ImageFinished(_message.Message):
 
     @_builtins.property
     def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sentences about its slide that the user should know, to be shown as they are."""
+        """Sentences about its slide that the user should know, to be shown as they are. Since protocol revision 5."""
 
     def __init__(
         self,

@@ -135,7 +135,7 @@ class PixelsHeader(_message.Message):
     @_builtins.property
     def overview(self) -> Global___ImageOverview:
         """The whole image, in which its glass is found: the result then does not depend on the region. Unset for glass that
-        is nearly white.
+        is nearly white. Since protocol revision 5.
         """
 
     def __init__(
@@ -366,7 +366,7 @@ class SegmentSummary(_message.Message):
 
     @_builtins.property
     def remarks(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Sentences about the slide that the user should know, to be shown as they are."""
+        """Sentences about the slide that the user should know, to be shown as they are. Since protocol revision 5."""
 
     def __init__(
         self,
