@@ -165,6 +165,9 @@ class TestRemarks:
         assert "% of slide is taken for tissue" in remark
         assert "--glass-colour" in remark
 
+    def test_nothing_is_said_about_a_crop_which_may_well_be_all_tissue(self, drawn):
+        assert look_of(drawn[350:700, 450:850]).remarks == ()
+
     def test_glass_that_is_not_white(self, drawn):
         (remark,) = look_of(tinted(drawn, TINTS["lilac"])).remarks
         assert "222,208,236" in remark

@@ -28,7 +28,7 @@ OVERVIEW_PX = 512
 """Longest side of the picture in which glass is looked for: a thousandth of a slide is an area 16 px wide."""
 
 _LEAST_PX = 1024
-"""Longest side of an image below which it is a crop, and may well hold no glass: pale tissue would be taken for it."""
+"""Longest side of an image below which it is a crop."""
 
 _SMOOTH = 8
 """Largest difference of neighbouring px in glass; most of any tissue has more."""
@@ -100,6 +100,11 @@ class Overview:
         return cls(pixels=rgb.tobytes(), columns=rgb.shape[1], rows=rgb.shape[0], width=width, height=height)
 
     @property
+    def is_crop(self) -> bool:
+        """Whether the image is a piece of a slide: it may hold no glass, and pale tissue would be taken for it."""
+        return max(self.width, self.height) < _LEAST_PX
+
+    @property
     def rgb(self) -> Rgb:
         """The picture, uint8 (rows, columns, 3)."""
         return np.frombuffer(self.pixels, np.uint8).reshape(self.rows, self.columns, 3)
@@ -160,7 +165,7 @@ def glass_of(overview: Overview) -> Glass:
     straight edges beside another candidate, are none. Images below 1024 px are crops and get the default.
     """
     rgb = overview.rgb
-    if max(overview.width, overview.height) < _LEAST_PX or min(overview.columns, overview.rows) < _STRAIGHT_PX:
+    if overview.is_crop or min(overview.columns, overview.rows) < _STRAIGHT_PX:
         return Glass()
     spread = _spread(rgb)
     fills = _dark_fills(rgb, spread)

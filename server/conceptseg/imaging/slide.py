@@ -79,12 +79,12 @@ def look_at(overview: Overview | None, *, name: str, settings: TissueSettings) -
     """Find the glass of a slide.
 
     Args:
-        overview: The slide; None where nothing but a region is known, for white glass.
+        overview: The slide; None where nothing but a region is known, for white glass. Of a crop nothing is said.
         name: What messages call the slide.
         settings: What a user says.
     """
     colour, strictness = settings.glass_colour, settings.strictness
-    if overview is None:
+    if overview is None or overview.is_crop:
         return SlideLook(glass=Glass(colour=colour, strictness=strictness))
     found = glass_of(overview)
     glass = replace(found, colour=colour, falloff=()) if colour else found.without_needless_correction()
