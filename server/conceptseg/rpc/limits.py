@@ -71,8 +71,8 @@ class Limits:
             raise LimitError(
                 f"The region has {window.width} × {window.height} output px with its surroundings, and {held} of its "
                 f"rows are needed at the same time. This server holds at most {self.sent_region_px / 1e6:.0f} million "
-                f"px of a region that is sent. Choose {way_out}, let the server read the file itself, or start the "
-                "server with a larger --max-sent-megapixels."
+                f"px of a region that is sent. Choose {way_out}, let the server read the file itself "
+                "(readOnServer(true) in a script of QuPath), or start the server with a larger --max-sent-megapixels."
             )
 
     def require_read_px(self, grid: PixelGrid) -> None:

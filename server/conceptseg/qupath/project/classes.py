@@ -51,9 +51,16 @@ def _listed(project: Path) -> list[dict[str, Any]]:
     remedy = "QuPath would lose the classes in it. Repair it, or move it away and begin with QuPath's standard classes."
     document = read_json(path, error=ProjectError, remedy=remedy)
     listed = document.get("pathClasses") if isinstance(document, dict) else None
-    if not isinstance(listed, list) or not all(isinstance(item, dict) for item in listed):
-        raise ProjectError(f"{path} is damaged: expected the list pathClasses, got something else. {remedy}")
-    return [item for item in listed if isinstance(item.get("name"), str) and item["name"]]
+    if not isinstance(listed, list) or not all(_is_class(item) for item in listed):
+        raise ProjectError(
+            f"{path} is damaged: expected the list pathClasses of classes with names, got something else. {remedy}"
+        )
+    return [item for item in listed if item.get("name")]
+
+
+def _is_class(item: object) -> bool:
+    """Whether it is a class; QuPath's own list may hold one without a name."""
+    return isinstance(item, dict) and isinstance(item.get("name"), str | None)
 
 
 def _unpacked(packed: object) -> Colour | None:
