@@ -99,7 +99,7 @@ def test_an_empty_result_imports_as_nothing(run_script, make_result, tmp_path):
 def test_areas_that_qupath_exports_are_read(run_script, tmp_path):
     collection, plain_list = tmp_path / "collection.geojson", tmp_path / "list.geojson"
     run_script(EXPORT_AREAS, collection, plain_list)
-    area = read_geojson_roi(collection)
-    assert area.equals(read_geojson_roi(plain_list))
+    area = read_geojson_roi(collection, warn=pytest.fail)
+    assert area.equals(read_geojson_roi(plain_list, warn=pytest.fail))
     assert area.bounds == (10, 20, 120, 120)
     assert area.area == pytest.approx(1200 + 314.16, rel=0.01)
