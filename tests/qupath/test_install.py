@@ -457,6 +457,8 @@ def test_qupath_itself_finds_the_folder_that_was_set(qupath, home, tmp_path, mon
         UserFolder(path=folder, versions=(version,), unset=(version,)),
         make_extension(tmp_path / "jars", {"A.groovy": ""}),
     )
+    # A service whose class is missing ends QuPath's start from 0.7 on.
+    make_jar(folder / "extensions/conceptseg-qupath-1.0.jar", {}, service="# none")
     script = tmp_path / "script.groovy"
     script.write_text(
         'import qupath.lib.gui.UserDirectoryManager\nprintln "FOLDERS " + UserDirectoryManager.getInstance().with '
